@@ -1,0 +1,1 @@
+"""Stage: the paper's metrics on the benchmark split, with report."""

@@ -1,0 +1,1 @@
+"""Stage: TalkVid metadata and sources to normalised clips."""

@@ -1,0 +1,1 @@
+"""Stage: VAE, text and audio encodings, face boxes and masks, in shards."""

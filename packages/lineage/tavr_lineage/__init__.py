@@ -1,0 +1,1 @@
+"""Consumption ledger, run record, trace, who-used, gate, registry, attestation."""

@@ -1,0 +1,1 @@
+"""Stage: cross-scene clip pairs and the benchmark split."""

@@ -1,0 +1,1 @@
+"""Frozen networks, one module a role: identity, people, keypoints, speech, lipsync, reward."""

@@ -1,0 +1,1 @@
+"""Stage: preference pairs mined from the stage2 model."""

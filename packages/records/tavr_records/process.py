@@ -1,0 +1,53 @@
+"""The entry of every stage process: read the parameter section, run the stage, turn user errors into one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tavr_records.errors import InputError, RefusedError
+from tavr_records.params import load_section
+
+Config = TypeVar("Config")
+EXIT_BAD_INPUT = 2
+EXIT_DENIED = 3
+OFFLINE = {
+    "DVC_NO_ANALYTICS": "1",
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "DS_ACCELERATOR": "cpu" if not Path("/dev/nvidia0").exists() else "cuda",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def run_stage(stage: str, config_type: type[Config], function: Callable[[Config], None]) -> None:
+    """Run `python -m tavr_<stage> [--params FILE]`: exit 0, 2 (bad input) or 3 (refused by a check)."""
+    parser = argparse.ArgumentParser(prog=f"python -m tavr_{stage}")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
+    arguments = parser.parse_args()
+    for name, value in OFFLINE.items():
+        os.environ.setdefault(name, value)
+    try:
+        function(load_section(config_type, stage, arguments.params))
+    except InputError as error:
+        _exit(stage, str(error), EXIT_BAD_INPUT)
+    except RefusedError as error:
+        _exit(stage, str(error), EXIT_DENIED)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _exit(stage, f"{error.filename or 'disk'}: {error.strerror}; free space or mend rights, then run again", 2)
+    except KeyboardInterrupt:
+        _exit(stage, "interrupted; run again to carry on", 130)
+
+
+def _exit(stage: str, message: str, code: int) -> None:
+    print(f"{stage}: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,1 @@
+"""Stage: a versioned snapshot of source files."""

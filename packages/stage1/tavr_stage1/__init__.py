@@ -1,0 +1,1 @@
+"""Stage: same-scene video pretraining."""

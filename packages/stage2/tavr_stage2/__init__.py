@@ -1,0 +1,1 @@
+"""Stage: cross-scene video fine-tuning."""

@@ -1,0 +1,1 @@
+"""Stage: masked DPO with a flow-matching anchor."""

@@ -1,0 +1,1 @@
+"""The embedded world: procedural talking heads and the tiny weights trained on them."""

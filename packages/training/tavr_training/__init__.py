@@ -1,0 +1,1 @@
+"""Flow matching, masked DPO, the DeepSpeed loop, data set, checkpoint, metrics."""

@@ -1,0 +1,1 @@
+"""Stage: pretrained weights, pinned by sha256."""
