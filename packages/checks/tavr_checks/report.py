@@ -35,16 +35,16 @@ def write_report(
         quarantine=list(quarantine)[:MAX_ROWS],
         hidden=max(0, len(quarantine) - MAX_ROWS),
         id_column=id_column,
-        columns=[_describe(name, table[name]) for name in table.columns if _is_numeric(table[name])],
+        columns=[_describe(str(name), column) for name, column in table.items() if _is_numeric(column)],
     )
     write_bytes(path, html.encode("utf-8"))
 
 
-def _is_numeric(column: "pd.Series[Any]") -> bool:
+def _is_numeric(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) and column.notna().any()
 
 
-def _describe(name: str, column: "pd.Series[Any]") -> dict[str, Any]:
+def _describe(name: str, column: pd.Series) -> dict[str, Any]:
     """Minimum, median, maximum, empty count and bar heights in percent of one numeric column."""
     values = column.to_numpy(dtype=np.float64)
     values = values[np.isfinite(values)]

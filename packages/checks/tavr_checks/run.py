@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tavr_records.errors import InputError
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import Refused
@@ -19,6 +20,7 @@ from tavr_records.verdict import CheckResult, Verdict, write_verdict
 from tavr_checks.report import write_report
 from tavr_checks.suite import Rule
 
+Mask = NDArray[np.bool_]  # [rows], True = offending row
 _QUARANTINING = ("critical", "warning")
 
 
@@ -72,17 +74,15 @@ def _demand_columns(stage: str, table: pd.DataFrame, rules: Sequence[Rule], id_c
         raise InputError(f"check of {stage}: the table has no column {', '.join(missing)}; run the stage again")
 
 
-def _mask(rule: Rule, table: pd.DataFrame) -> "pd.Series[bool]":
+def _mask(rule: Rule, table: pd.DataFrame) -> Mask:
     assert rule.row_mask is not None
-    return rule.row_mask(table).astype(bool)
+    return np.asarray(rule.row_mask(table), dtype=np.bool_)
 
 
-def _validate(
-    table: pd.DataFrame, rules: Sequence[Rule], masks: Mapping[str, "pd.Series[bool]"]
-) -> dict[str, dict[str, Any]]:
+def _validate(table: pd.DataFrame, rules: Sequence[Rule], masks: Mapping[str, Mask]) -> dict[str, dict[str, Any]]:
     """Outcome of each rule by id, from one validation of the rows and one of the single numbers."""
     own = [rule for rule in rules if rule.passed is None and not rule.derived]
-    derived = {rule.id: masks[rule.id].to_numpy() for rule in rules if rule.derived}
+    derived = {rule.id: masks[rule.id] for rule in rules if rule.derived}
     numbers = pd.DataFrame({rule.id: [rule.passed] for rule in rules if rule.passed is not None})
     # Columns made here stand in a table of their own, so that no manifest column can collide with a rule's id.
     return (
@@ -103,7 +103,7 @@ def _run_great_expectations(name: str, table: pd.DataFrame, rules: Sequence[Rule
         import great_expectations.expectations as gxe  # noqa: PLC0415
 
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        context = gx.get_context(mode="ephemeral")
+        context: Any = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
         asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
         suite = context.suites.add(gx.ExpectationSuite(name=name))
@@ -131,7 +131,7 @@ def _explain(entry: Any) -> dict[str, Any]:
     return dict(entry.result)
 
 
-def _judge(rule: Rule, outcome: Mapping[str, Any], mask: "pd.Series[bool] | None") -> CheckResult:
+def _judge(rule: Rule, outcome: Mapping[str, Any], mask: Mask | None) -> CheckResult:
     if rule.passed is not None:
         observed = rule.observed
     elif mask is not None:
@@ -143,9 +143,9 @@ def _judge(rule: Rule, outcome: Mapping[str, Any], mask: "pd.Series[bool] | None
     return CheckResult(rule.id, rule.severity, passed, _plain(observed), _plain(rule.limit))
 
 
-def _refuse(rule: Rule, table: pd.DataFrame, mask: "pd.Series[bool]", id_column: str) -> list[Refused]:
+def _refuse(rule: Rule, table: pd.DataFrame, mask: Mask, id_column: str) -> list[Refused]:
     quoted = [column for column in rule.columns if column != id_column]
-    rows = table.loc[mask.to_numpy(), [id_column, *quoted]]
+    rows = table.loc[mask, [id_column, *quoted]]
     return [
         Refused(
             str(row[0]),

@@ -12,7 +12,7 @@ import pandas as pd
 from tavr_records.withdrawals import Withdrawal, find_withdrawn
 
 Severity = Literal["critical", "warning", "info"]
-RowMask = Callable[[pd.DataFrame], "pd.Series[bool]"]  # True = offending row
+RowMask = Callable[[pd.DataFrame], Any]  # boolean [rows], True = offending row
 # Called with `great_expectations.expectations` and `severity=..., meta=...`, so that only the runner imports it.
 ExpectationFactory = Callable[..., Any]
 
@@ -71,7 +71,7 @@ def unique(column: str, severity: Severity, rule_id: str | None = None) -> Rule:
 def between(column: str, low: float | None, high: float | None, severity: Severity, rule_id: str | None = None) -> Rule:
     """Every value lies in [low, high]; None leaves a side open. NaN offends too."""
 
-    def offending(table: pd.DataFrame) -> "pd.Series[bool]":
+    def offending(table: pd.DataFrame) -> Any:
         values = table[column]
         mask = values.isna()
         if low is not None:
@@ -142,7 +142,7 @@ def row_rule(rule_id: str, severity: Severity, row_mask: RowMask, limit: Any, co
 def no_withdrawn(withdrawals: Sequence[Withdrawal], severity: Severity, rule_id: str = "no_withdrawn") -> Rule:
     """No row may use a withdrawn clip, person, source, section or file."""
 
-    def offending(table: pd.DataFrame) -> "pd.Series[bool]":
+    def offending(table: pd.DataFrame) -> Any:
         rows: list[Mapping[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
         mask = pd.Series(False, index=table.index)
         mask.iloc[find_withdrawn(rows, withdrawals)] = True
