@@ -1,0 +1,134 @@
+"""Train the tiny Wan VAE: `python -m tavr_synthetic.zoo.vae --out DIR`.
+
+Same class and strides (4, 8, 8) as Wan2.1's (diffusers AutoencoderKLWan, z_dim 16), narrower.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+from tqdm import tqdm
+
+from tavr_synthetic.zoo.corpus import CorpusConfig, load_corpus
+
+ARCHITECTURE = {
+    "base_dim": 8,
+    "z_dim": 16,
+    "dim_mult": [1, 1, 2, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [False, True, True],
+}
+KL_WEIGHT = 1e-5
+FACE_WEIGHT = 3.0
+EDGE_WEIGHT = 1.0
+
+
+def build_vae() -> AutoencoderKLWan:
+    """A fresh tiny VAE whose latents are not yet normalised (mean 0, std 1)."""
+    return AutoencoderKLWan(**ARCHITECTURE, latents_mean=[0.0] * 16, latents_std=[1.0] * 16)
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 of the pixels and of their spatial differences; tensors [B, 3, T, H, W] in [-1, 1]."""
+    difference = (output - target) * weight
+    edges = (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
+    return difference.abs().mean() + 0.5 * difference.square().mean() + EDGE_WEIGHT * edges
+
+
+def sample_batch(
+    rng: np.random.Generator, frames: np.ndarray, boxes: np.ndarray, batch: int, length: int, crop: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Random space-time crops: pixels [B, 3, length, h, w] in [-1, 1] and loss weights (faces weigh more)."""
+    clips, total, height, width = frames.shape[:4]
+    pixels, weights = [], []
+    for clip in rng.integers(0, clips, batch):
+        start = rng.integers(0, total - length + 1)
+        y, x = rng.integers(0, height - crop[0] + 1), rng.integers(0, width - crop[1] + 1)
+        window = frames[clip, start : start + length, y : y + crop[0], x : x + crop[1]]
+        weight = np.ones((1, length, *crop), np.float32)
+        x0, y0, x1, y1 = (int(v) for v in boxes[clip, start])
+        weight[..., max(y0 - y, 0) : max(y1 - y, 0), max(x0 - x, 0) : max(x1 - x, 0)] = FACE_WEIGHT
+        pixels.append(torch.from_numpy(np.array(window)).permute(3, 0, 1, 2).float() / 127.5 - 1)
+        weights.append(torch.from_numpy(weight))
+    return torch.stack(pixels), torch.stack(weights)
+
+
+def train(out: Path, cache: Path, minutes: float, seed: int) -> None:
+    """Train until the time is up, then fix the latent statistics and write the weights in bfloat16."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    frames, boxes = load_corpus(CorpusConfig(1200, 21, 64, 112, 1_000_000), cache)
+    vae = build_vae()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-4)
+    started, step = time.monotonic(), 0
+    with tqdm(total=int(minutes * 60), unit="s") as bar:
+        while (elapsed := time.monotonic() - started) < minutes * 60:
+            done = elapsed / (minutes * 60)
+            optimizer.param_groups[0]["lr"] = 2e-3 * min(1, step / 100) * (0.5 + 0.5 * np.cos(np.pi * done)) + 1e-5
+            length = 1 if step % 6 == 5 else (9 if step % 6 == 2 else 5)
+            pixels, weight = sample_batch(rng, frames, boxes, 16 if length == 1 else 4 if length == 5 else 2,
+                                          length, (64, 64))
+            posterior = vae.encode(pixels).latent_dist
+            output = vae.decode(posterior.sample()).sample
+            loss = reconstruction_loss(output, pixels, weight) + KL_WEIGHT * posterior.kl().mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            bar.n = int(elapsed)
+            bar.set_postfix(step=step, loss=f"{loss.item():.4f}")
+    normalise(vae, frames[:64])
+    vae.to(torch.bfloat16).save_pretrained(out)
+    print(json.dumps({"steps": step, **measure(vae.float(), frames_unseen(cache))}))
+
+
+@torch.no_grad()
+def normalise(vae: AutoencoderKLWan, frames: np.ndarray) -> None:
+    """Write the per-channel mean and standard deviation of the latents into the configuration."""
+    latents = torch.cat([vae.encode(to_pixels(clip)).latent_dist.mode() for clip in frames])
+    mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
+    vae.register_to_config(
+        latents_mean=[round(float(v), 4) for v in mean], latents_std=[round(float(v), 4) for v in std]
+    )
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:
+    """uint8 [T, H, W, 3] to float [1, 3, T, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.array(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
+def frames_unseen(cache: Path) -> np.ndarray:
+    """Clips of people that no training saw, [24, 21, 64, 112, 3]."""
+    return load_corpus(CorpusConfig(24, 21, 64, 112, 9_000_000), cache)[0]
+
+
+@torch.no_grad()
+def measure(vae: AutoencoderKLWan, frames: np.ndarray) -> dict[str, float]:
+    """Mean PSNR in dB of reconstructing unseen clips."""
+    errors = []
+    for clip in frames:
+        pixels = to_pixels(clip)
+        output = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+        errors.append(float((output - pixels).square().mean()))
+    return {"psnr_db": float(np.mean([10 * np.log10(4 / error) for error in errors]))}
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path(".work/zoo"))
+    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    train(arguments.out, arguments.cache, arguments.minutes, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
