@@ -1,0 +1,137 @@
+"""The three attentions of a TAVR block on packed tokens (paper Eq. 2-5), through Wan's own attention modules.
+
+Linear layers see the whole packed batch at once; only the softmax runs per sample, on views of the packed tensors.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.transformers.transformer_wan import WanAttention
+from torch import Tensor, nn
+
+from tavr_model.packing import FrameGroup, PackedLayout
+from tavr_model.rope import rotate
+
+
+@dataclass(frozen=True)
+class PackedText:
+    """Prompts of a batch in one sequence: `tokens` [S, d], each prompt's real tokens and one padding token.
+
+    Wan pads every prompt with zero embeddings to `text_len` and masks nothing. All padding tokens are equal, so one of
+    them with log(padding count) added to its logit gives the same softmax: `biases` holds that row (or None).
+    `target` and `reference` name the prompt of each sample's main and reference tokens.
+    """
+
+    tokens: Tensor
+    lengths: tuple[int, ...]
+    biases: tuple[Tensor | None, ...]
+    target: tuple[int, ...]
+    reference: tuple[int, ...]
+
+
+def pack_text(
+    prompts: Sequence[Tensor], target: Sequence[int], reference: Sequence[int], text_len: int
+) -> tuple[Tensor, PackedText]:
+    """Raw embeddings [S, text features] of all prompts with one padding row each, and the plan (tokens unset).
+
+    Raises:
+        ValueError: a prompt longer than `text_len`.
+    """
+    rows: list[Tensor] = []
+    biases: list[Tensor | None] = []
+    for prompt in prompts:
+        padding = text_len - len(prompt)
+        if padding < 0:
+            raise ValueError(f"a prompt of {len(prompt)} tokens exceeds text_len {text_len}; encode it truncated")
+        rows.append(prompt)
+        if padding == 0:
+            biases.append(None)
+            continue
+        rows.append(prompt.new_zeros(1, prompt.shape[1]))
+        bias = torch.zeros(1, 1, 1, len(prompt) + 1, device=prompt.device)
+        bias[..., -1] = math.log(padding)
+        biases.append(bias)
+    raw = torch.cat(rows)
+    lengths = tuple(len(p) + (0 if b is None else 1) for p, b in zip(prompts, biases, strict=True))
+    return raw, PackedText(raw, lengths, tuple(biases), tuple(target), tuple(reference))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention of query [n, H, D] over key / value [m, H, D] -> [n, H, D]."""
+    if key.shape[0] == 1:  # the softmax over one key is 1
+        return value.expand(query.shape[0], -1, -1)
+    heads = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))
+    mask = None if bias is None else bias.to(query.dtype).expand(1, 1, query.shape[0], -1)
+    return F.scaled_dot_product_attention(*heads, attn_mask=mask).squeeze(0).transpose(0, 1)
+
+
+def _normed(norm: nn.RMSNorm, projected: Tensor, heads: int) -> Tensor:
+    """Wan's RMS norm across all heads in float32, then the head axis split off: [..., H, D]."""
+    weight = None if norm.weight is None else norm.weight.float()
+    return F.rms_norm(projected.float(), norm.normalized_shape, weight, norm.eps).unflatten(-1, (heads, -1))
+
+
+def _heads(attn: WanAttention, query: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised query and key (float32) and value, each [..., H, D]."""
+    value = attn.to_v(context).unflatten(-1, (attn.heads, -1))
+    query = _normed(attn.norm_q, attn.to_q(query), attn.heads)
+    return query, _normed(attn.norm_k, attn.to_k(context), attn.heads), value
+
+
+def reference_self_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, rotary: Tensor) -> Tensor:
+    """Eq. 2 in two steps: [z, z_bg] attend to [z, z_bg, z_ref]; z_ref attends to itself, by the same layer.
+
+    hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask.
+    """
+    query, key, value = _heads(attn, hidden, hidden)
+    query, key = (rotate(heads, rotary).type_as(value) for heads in (query, key))
+    sizes = [sample.total for sample in layout.samples]
+    out: list[Tensor] = []
+    for sample, q, k, v in zip(layout.samples, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
+        if sample.reference == 0:
+            out.append(_attend(q, k, v))
+            continue
+        parts = [sample.main, sample.reference]
+        main, reference = q.split(parts)
+        out.append(_attend(main, k, v))
+        out.append(_attend(reference, k.split(parts)[1], v.split(parts)[1]))
+    return attn.to_out[0](torch.cat(out).flatten(1))
+
+
+def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, text: PackedText) -> Tensor:
+    """Each sample's main tokens read its prompt, its reference tokens the reference prompt; hidden [N, d] -> [N, d]."""
+    query, key, value = _heads(attn, hidden, text.tokens)
+    query, key = query.type_as(value), key.type_as(value)
+    keys, values = key.split(text.lengths), value.split(text.lengths)
+    sizes = [size for sample in layout.samples for size in (sample.main, sample.reference)]
+    prompts = [prompt for pair in zip(text.target, text.reference, strict=True) for prompt in pair]
+    out = [
+        _attend(q, keys[prompt], values[prompt], text.biases[prompt])
+        for q, prompt in zip(query.split(sizes), prompts, strict=True)
+        if len(q)
+    ]
+    return attn.to_out[0](torch.cat(out).flatten(1))
+
+
+def audio_cross_attention(attn: WanAttention, hidden: Tensor, groups: Sequence[FrameGroup], audio: Tensor) -> Tensor:
+    """Eq. 3-5: the tokens of each latent frame attend to the L audio tokens of that frame.
+
+    Args:
+        hidden: [A, d], the tokens of all groups in group order (background tokens are not among them).
+        audio: [F, L, d], the audio tokens of all groups' frames.
+    """
+    query, key, value = _heads(attn, hidden, audio)
+    query, key = query.type_as(value), key.type_as(value)
+    frames = [group.frames for group in groups]
+    tokens = [len(group.tokens) for group in groups]
+    out: list[Tensor] = []
+    for group, q, k, v in zip(groups, query.split(tokens), key.split(frames), value.split(frames), strict=True):
+        slots = q if group.gather is None else q.index_select(0, group.gather)
+        slots = slots.unflatten(0, (group.frames, group.width))
+        block = F.scaled_dot_product_attention(slots.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        block = block.transpose(1, 2).flatten(2).flatten(0, 1)
+        out.append(block if group.scatter is None else block.index_select(0, group.scatter))
+    return attn.to_out[0](torch.cat(out))

@@ -1,0 +1,189 @@
+"""One packed sequence for a ragged batch: where each sample's tokens lie, and how they are routed through attention.
+
+Per sample the order is [z | z_m | z_bg | z_ref]: the first part carries the sample's time t, the rest time 0; the
+first three are the queries of Eq. 2 (`main`), all four its keys. Nothing is padded and dropped tokens never enter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tavr_model.conditions import SampleInputs
+from tavr_model.rope import grid_positions
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class RopeOffsets:
+    """First temporal position of each token kind; motion frames precede the target within its own range."""
+
+    target: int
+    background: int
+    reference: int
+
+
+@dataclass(frozen=True)
+class SampleLayout:
+    """Token counts of one sample, and the token grid (frames, rows, columns) of its target."""
+
+    grid: Grid
+    target: int
+    motion: int
+    background: int
+    reference: int
+
+    @property
+    def main(self) -> int:
+        """Tokens that attend to everything: target, motion and background."""
+        return self.target + self.motion + self.background
+
+    @property
+    def total(self) -> int:
+        """All tokens of the sample."""
+        return self.main + self.reference
+
+
+@dataclass(frozen=True)
+class FrameGroup:
+    """Frames whose tokens attend to their own audio, as one [frames, width] block of token slots.
+
+    `gather` fills the slots from the group's tokens (a token is repeated where a frame has fewer than `width`), and
+    `scatter` reads them back; both are None when every frame has exactly `width` tokens.
+    """
+
+    tokens: Tensor
+    frames: int
+    width: int
+    gather: Tensor | None
+    scatter: Tensor | None
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """The plan of a packed batch; `patches` [N, C * patch] are its tokens before embedding."""
+
+    samples: tuple[SampleLayout, ...]
+    patches: Tensor
+    positions: Tensor
+    audio_groups: tuple[FrameGroup, ...]
+    audio_windows: Tensor | None
+
+    @property
+    def segments(self) -> list[tuple[int, int]]:
+        """(token count, row of the time table) of each run of equal time; row len(samples) is time 0."""
+        clean = len(self.samples)
+        runs = [((s.target, row), (s.total - s.target, clean)) for row, s in enumerate(self.samples)]
+        return [run for pair in runs for run in pair if run[0]]
+
+
+def patchify(latents: Tensor, patch: Grid) -> Tensor:
+    """[C, T, h, w] -> [tokens, C * pt * ph * pw], in the order of Wan's patch embedding."""
+    channels = latents.shape[0]
+    frames, rows, columns = (size // step for size, step in zip(latents.shape[1:], patch, strict=True))
+    blocks = latents.reshape(channels, frames, patch[0], rows, patch[1], columns, patch[2])
+    return blocks.permute(1, 3, 5, 0, 2, 4, 6).reshape(frames * rows * columns, -1)
+
+
+def unpatchify(tokens: Tensor, grid: Grid, patch: Grid) -> Tensor:
+    """[tokens, pt * ph * pw * C] (Wan's output order) -> [C, T, h, w]."""
+    blocks = tokens.reshape(*grid, *patch, -1).permute(6, 0, 3, 1, 4, 2, 5)
+    return blocks.flatten(5, 6).flatten(3, 4).flatten(1, 2)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Kept tokens of one kind of one sample; `frame` is the row of each token's latent frame."""
+
+    patches: Tensor
+    positions: Tensor
+    frame: Tensor
+
+
+def _kind(latents: Tensor | None, keep: Tensor | None, patch: Grid, offset: int, like: Tensor) -> _Kind:
+    """Patchify, position on the full grid, then keep the selected tokens."""
+    if latents is None:
+        none = torch.zeros(0, dtype=torch.long)
+        return _Kind(like[:0], none.reshape(0, 3), none)
+    frames, rows, columns = (size // step for size, step in zip(latents.shape[1:], patch, strict=True))
+    patches, positions = patchify(latents, patch), grid_positions(frames, rows, columns, offset)
+    frame = positions[:, 0] - offset
+    if keep is not None:
+        if keep.numel() != len(patches):
+            raise ValueError(f"token mask {tuple(keep.shape)} does not fit the token grid {(frames, rows, columns)}")
+        chosen = keep.flatten().cpu().nonzero().squeeze(1)
+        patches, positions, frame = patches[chosen.to(patches.device)], positions[chosen], frame[chosen]
+    return _Kind(patches, positions, frame)
+
+
+def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffsets) -> PackedLayout:
+    """Lay out a batch of samples as one sequence (see the module's docstring for the order)."""
+    layouts: list[SampleLayout] = []
+    patches: list[Tensor] = []
+    positions: list[Tensor] = []
+    dense, ragged = _FrameCollector(), _FrameCollector()
+    start = 0
+    for sample in samples:
+        c = sample.conditions
+        motion_frames = 0 if c.motion_latents is None else c.motion_latents.shape[1]
+        z = _kind(sample.latents, None, patch, offsets.target + motion_frames, sample.latents.new_zeros(0))
+        motion = _kind(c.motion_latents, None, patch, offsets.target, z.patches)
+        background = _kind(c.bg_latents, c.bg_tokens, patch, offsets.background, z.patches)
+        reference = _kind(c.ref_latents, c.ref_face_tokens, patch, offsets.reference, z.patches)
+        frames, rows, columns = (size // step for size, step in zip(sample.latents.shape[1:], patch, strict=True))
+        counts = [len(kind.frame) for kind in (z, motion, background, reference)]
+        if c.driving_audio is not None:
+            dense.add(z.frame, start, c.driving_audio[motion_frames:])
+            dense.add(motion.frame, start + counts[0], c.driving_audio[:motion_frames])
+        if c.ref_audio is not None:
+            ragged.add(reference.frame, start + sum(counts[:3]), c.ref_audio)
+        layouts.append(SampleLayout((frames, rows, columns), *counts))
+        for kind in (z, motion, background, reference):
+            patches.append(kind.patches)
+            positions.append(kind.positions)
+        start += sum(counts)
+    windows, device = [*dense.windows, *ragged.windows], patches[0].device
+    return PackedLayout(
+        samples=tuple(layouts),
+        patches=torch.cat(patches),
+        positions=torch.cat(positions),
+        audio_groups=tuple(group for group in (dense.group(device), ragged.group(device)) if group is not None),
+        audio_windows=torch.cat(windows) if windows else None,
+    )
+
+
+class _FrameCollector:
+    """Collects (frame, token) runs of several samples into one FrameGroup; frames without tokens are left out."""
+
+    def __init__(self) -> None:
+        self.windows: list[Tensor] = []
+        self._tokens: list[Tensor] = []
+        self._counts: list[int] = []
+
+    def add(self, frame: Tensor, start: int, windows: Tensor) -> None:
+        """Tokens `start`.. lie in latent frames `frame` (ascending), whose audio is `windows`."""
+        counts = torch.bincount(frame, minlength=len(windows))
+        if len(counts) > len(windows):
+            raise ValueError(f"{len(windows)} audio windows for {len(counts)} latent frames; one window each is needed")
+        present = counts.nonzero().squeeze(1)
+        if len(present) == 0:
+            return
+        self.windows.append(windows if len(present) == len(windows) else windows[present.to(windows.device)])
+        self._tokens.append(torch.arange(start, start + len(frame)))
+        self._counts.extend(counts[present].tolist())
+
+    def group(self, device: torch.device) -> FrameGroup | None:
+        """The collected frames as one block of slots."""
+        if not self._counts:
+            return None
+        tokens, frames, width = torch.cat(self._tokens).to(device), len(self._counts), max(self._counts)
+        if min(self._counts) == width:
+            return FrameGroup(tokens, frames, width, None, None)
+        counts = torch.tensor(self._counts)
+        first = counts.cumsum(0) - counts
+        slot = torch.arange(width)[None]
+        gather = (first[:, None] + slot.minimum(counts[:, None] - 1)).flatten()
+        scatter = (slot < counts[:, None]).flatten().nonzero().squeeze(1)
+        return FrameGroup(tokens, frames, width, gather.to(device), scatter.to(device))
