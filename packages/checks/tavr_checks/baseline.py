@@ -26,7 +26,7 @@ def read_baseline(stage: str, path: Path = Path("audit/baseline.json")) -> dict[
 
 
 def near_baseline(  # noqa: PLR0913 - one comparison has this many facts
-    rule_id: str, severity: Severity, name: str, observed: float, baseline: dict[str, float], tolerance: float
+    rule_id: str, severity: Severity, name: str, *, observed: float, baseline: dict[str, float], tolerance: float
 ) -> Rule:
     """`observed` lies within the relative `tolerance` of the baseline's `name`; without a baseline it passes."""
     if name not in baseline:

@@ -99,8 +99,8 @@ def _run_great_expectations(name: str, table: pd.DataFrame, rules: Sequence[Rule
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # third-party deprecations at import are not ours to mend
-        import great_expectations as gx  # noqa: PLC0415 - 10 s of import, wanted in check processes only
-        import great_expectations.expectations as gxe  # noqa: PLC0415
+        import great_expectations as gx
+        import great_expectations.expectations as gxe
 
         logging.getLogger("great_expectations").setLevel(logging.ERROR)
         context: Any = gx.get_context(mode="ephemeral")

@@ -7,7 +7,7 @@ from tavr_weights.config import WeightsConfig
 
 def main() -> None:
     """Run the stage."""
-    from tavr_weights.stage import weights  # noqa: PLC0415 - heavy imports after argument parsing
+    from tavr_weights.stage import weights
 
     run_stage("weights", WeightsConfig, weights)
 

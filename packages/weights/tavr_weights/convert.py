@@ -74,8 +74,8 @@ def close_network() -> None:
 
 def to_safetensors(source: Path, target: Path) -> None:
     """Read a torch pickle as plain tensors (`weights_only`) and write them as safetensors."""
-    import torch  # noqa: PLC0415 - the child alone needs it
-    from safetensors.torch import save_file  # noqa: PLC0415
+    import torch
+    from safetensors.torch import save_file
 
     loaded: Any = torch.load(source, map_location="cpu", weights_only=True)
     tensors = dict(_tensors(loaded, torch.is_tensor))

@@ -62,7 +62,7 @@ def _from_folder(role: str, config: RoleConfig, names: list[str] | None, root: P
 
 
 def _from_hub(role: str, config: RoleConfig, names: list[str] | None, cache: Path) -> Fetched:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - needed for this origin only
+    from huggingface_hub import snapshot_download
 
     parts = config.origin.removeprefix("hf://").split("/")
     if len(parts) < 2:
@@ -83,8 +83,8 @@ def _from_hub(role: str, config: RoleConfig, names: list[str] | None, cache: Pat
 
 
 def _from_bucket(role: str, config: RoleConfig, names: list[str] | None, cache: Path) -> Fetched:
-    import boto3  # noqa: PLC0415 - needed for this origin only
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
     bucket, _, prefix = config.origin.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/") + "/" if prefix else ""
@@ -109,7 +109,10 @@ def _from_web(role: str, config: RoleConfig, names: list[str] | None, cache: Pat
     archive = cache / "download" / config.origin.rsplit("/", 1)[-1]
     if not archive.is_file():
         try:
-            with urllib.request.urlopen(config.origin, timeout=60) as response, atomic_file(archive) as temporary:
+            with (
+                urllib.request.urlopen(config.origin, timeout=60) as response,  # noqa: S310 - `fetch` lets https in only
+                atomic_file(archive) as temporary,
+            ):
                 size = int(response.headers.get("Content-Length") or 0)
                 with (
                     tqdm.wrapattr(response, "read", total=size, desc=role) as stream,

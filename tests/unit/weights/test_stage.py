@@ -71,7 +71,8 @@ def test_a_wrong_digest_names_file_both_digests_and_remedy(checkout: Path) -> No
         weights(CONFIG, checkout)
     message = str(caught.value)
     assert "zoo/base/config.json: wrong sha256: expected " + sha256_bytes(b"{}") in message
-    assert "found " + sha256_bytes(b"tampered") in message and "git checkout" in message
+    assert "found " + sha256_bytes(b"tampered") in message
+    assert "git checkout" in message
     assert not (checkout / "data/weights/base").exists(), "a role appears whole or not at all"
     assert not list((checkout / "data/weights").iterdir())
 
@@ -128,9 +129,11 @@ def test_the_hub_is_asked_for_the_wanted_files_only(checkout: Path, monkeypatch:
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     config = role("hf://org/repo/transformer", revision="main", files=["*.json"])
     fetched = fetch("base", config, None, checkout / "cache", checkout)
-    assert asked["repository"] == "org/repo" and asked["revision"] == "main"
+    assert asked["repository"] == "org/repo"
+    assert asked["revision"] == "main"
     assert asked["allow_patterns"] == ["transformer/*.json"]
-    assert sorted(fetched.files) == ["config.json"] and fetched.revision == "0123abcd"
+    assert sorted(fetched.files) == ["config.json"]
+    assert fetched.revision == "0123abcd"
 
 
 def test_an_unreachable_hub_is_one_line(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +158,8 @@ def test_a_zip_is_unpacked_inside_its_folder_only(checkout: Path, monkeypatch: p
         archive.writestr("../escape.onnx", b"net")
     with pytest.raises(InputError, match="leaves its folder"):
         fetch("identity", role("https://host/pack.zip"), None, cache, checkout)
-    assert not (cache / "escape.onnx").exists() and not (cache / "unpacked").exists()
+    assert not (cache / "escape.onnx").exists()
+    assert not (cache / "unpacked").exists()
 
 
 def test_a_torch_pickle_becomes_safetensors(tmp_path: Path) -> None:
@@ -166,7 +170,8 @@ def test_a_torch_pickle_becomes_safetensors(tmp_path: Path) -> None:
     converted = convert_files("torch-safetensors", fetched, tmp_path / "converted")
     assert sorted(converted.files) == ["config.json", "net.safetensors"]
     loaded = load_file(converted.files["net.safetensors"])
-    assert sorted(loaded) == ["layer.weight", "tied"] and torch.equal(loaded["tied"], tensor)
+    assert sorted(loaded) == ["layer.weight", "tied"]
+    assert torch.equal(loaded["tied"], tensor)
 
 
 class _Attack:
@@ -182,7 +187,8 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
     source.write_bytes(pickle.dumps(_Attack(mark)))
     with pytest.raises(InputError, match=r"net.pth: cannot be converted"):
         convert_files("torch-safetensors", Fetched("origin", {"net.pth": source}), tmp_path / "converted")
-    assert not mark.exists() and not list((tmp_path / "converted").iterdir())
+    assert not mark.exists()
+    assert not list((tmp_path / "converted").iterdir())
 
 
 def test_an_unknown_conversion_is_refused(tmp_path: Path) -> None:
