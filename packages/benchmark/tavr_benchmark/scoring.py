@@ -1,0 +1,124 @@
+"""Generating one benchmark clip and taking the paper's metrics of it (paper section 4, Metrics)."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
+from numpy.typing import NDArray
+from tavr_model.generate import generate_latents
+from tavr_model.transformer import TAVRTransformer3DModel
+from tavr_model.vae import decode_latents
+from tavr_perception.identity import FaceIdentity, chamfer_similarity
+from tavr_perception.keypoints import KeypointEstimator, face_boxes
+from tavr_perception.lipsync import LipSync
+from tavr_perception.reward import VideoReward
+from tavr_records.media import Frames, Waveform, read_audio, read_video, write_video
+from tavr_records.schemas import Clip, ClipPair, Score
+from tavr_training.dataset import LatentStore, build_conditions
+
+from tavr_benchmark.config import BenchmarkConfig, Method
+
+
+def load_model(directory: Path) -> TAVRTransformer3DModel:
+    """A trained TAVR directory as it is, or a plain Wan base with silent new layers."""
+    name = json.loads((directory / "config.json").read_text())["_class_name"]
+    if name == TAVRTransformer3DModel.__name__:
+        return TAVRTransformer3DModel.from_pretrained(directory).eval()
+    return TAVRTransformer3DModel.from_base(directory).eval()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One generation to make and judge. `ref_pair` gives the reference clip, `pair` everything else."""
+
+    name: str
+    method: Method
+    pair: ClipPair
+    ref_clip_id: str
+    seed: int
+
+
+class Scorer:
+    """The frozen networks that judge, and the clips they judge against."""
+
+    def __init__(self, config: BenchmarkConfig, root: Path) -> None:
+        self.config = config
+        self.data = root / "data/ingest"
+        self.store = LatentStore(root / "data/latents")
+        self.vae = AutoencoderKLWan.from_pretrained(root / config.vae)
+        self.scheduler = UniPCMultistepScheduler.from_pretrained(root / config.scheduler)
+        self.identity = FaceIdentity(root / config.identity)
+        self.keypoints = KeypointEstimator(root / config.keypoints)
+        self.lipsync = LipSync(root / config.lipsync)
+        self.reward = VideoReward(root / config.reward)
+
+    def target_media(self, clip: Clip) -> tuple[Frames, Waveform]:
+        """The first `num_frames` frames of a clip and their sound."""
+        frames, _ = read_video(self.data / clip.path)
+        length = self.config.num_frames * self.config.sample_rate // self.config.fps
+        return frames[: self.config.num_frames], read_audio(self.data / clip.audio_path, clip.sample_rate)[:length]
+
+    def ref_media(self, clip: Clip, latent_frames: int) -> Frames:
+        """The frames of a clip that `latent_frames` reference latents were encoded from."""
+        start, _ = self.store.window(clip.clip_id, "ref0")
+        frames, _ = read_video(self.data / clip.path)
+        return frames[start : start + 4 * (latent_frames - 1) + 1]
+
+    def generate(self, model: TAVRTransformer3DModel, task: Task) -> NDArray[np.uint8]:
+        """The generated frames [T, H, W, 3]."""
+        target = task.pair.target_clip_id
+        conditions = build_conditions(self.store, task.ref_clip_id, target, task.method.ref_latent_frames)
+        shape = tuple(self.store.read(target, "target0/latents").shape)
+        latents = generate_latents(model, self.scheduler, conditions, shape, task.seed, self.config.steps,
+                                   self.config.text_guidance, self.config.audio_guidance)
+        return decode_latents(self.vae, latents).numpy()
+
+    def score(  # noqa: PLR0913 - a generation is judged against this many things
+        self, task: Task, score_id: str, frames: Frames, target: Clip, ref: Clip, path: str
+    ) -> Score:
+        """All metrics of one generation."""
+        real, waveform = self.target_media(target)
+        generated = self.identity.embed(frames)
+        against_ref = self.identity.embed(self.ref_media(ref, task.method.ref_latent_frames))
+        boxes = face_boxes(self.keypoints.estimate(frames), self.config.keypoint_min_score, self.config.face_expand)
+        sync = self.lipsync.score(frames, boxes, waveform, self.config.fps)
+        reward = self.reward.score(frames, self.config.fps, target.caption)
+        return Score(
+            score_id=score_id,
+            pair_id=task.pair.pair_id,
+            method=task.name,
+            person_id=task.pair.person_id,
+            ref_frames=4 * (task.method.ref_latent_frames - 1) + 1,
+            seed=task.seed,
+            id_ref=chamfer_similarity(generated, against_ref).value,
+            id_target=chamfer_similarity(generated, self.identity.embed(real)).value,
+            sync_c=sync.sync_c,
+            sync_d=sync.sync_d,
+            vq=reward.vq,
+            mq=reward.mq,
+            ta=reward.ta,
+            overall=reward.overall,
+            frames=len(frames),
+            faceless_frames=int((~generated.found).sum()),
+            path=path,
+        )
+
+    def run(  # noqa: PLR0913 - see `score`
+        self, model: TAVRTransformer3DModel, task: Task, score_id: str, clips: Callable[[str], Clip], memo: Path
+    ) -> Score:
+        """Generate, write the mp4 with the driving sound into `memo`, judge; what `memo` holds is not done again."""
+        torch.set_num_threads(1)
+        target, ref = clips(task.pair.target_clip_id), clips(task.ref_clip_id)
+        row, path = memo / f"{score_id}.json", f"videos/{task.name}/{task.pair.pair_id}-{task.seed}.mp4"
+        if row.exists():
+            return Score(**json.loads(row.read_text()))
+        frames = self.generate(model, task)
+        _, waveform = self.target_media(target)
+        write_video(memo / f"{score_id}.mp4", frames, self.config.fps, waveform, self.config.sample_rate)
+        score = self.score(task, score_id, frames, target, ref, path)
+        row.write_text(json.dumps(score.__dict__))
+        return score

@@ -1,0 +1,68 @@
+"""Means with bootstrap intervals over benchmark pairs, alone and paired against another method."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+METRICS = ("id_ref", "id_target", "sync_c", "sync_d", "vq", "mq", "ta", "overall")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `pairs` pairs with the bounds of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+
+def interval(values: NDArray[np.float64], confidence: float, resamples: int, seed: int) -> Interval:
+    """Bias-corrected and accelerated bootstrap interval of the mean of one value a pair.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} pairs give no interval; the benchmark needs at least 2")
+    mean = float(values.mean())
+    if np.ptp(values) == 0:
+        return Interval(mean, mean, mean, len(values))
+    result = bootstrap(
+        (values,), np.mean, confidence_level=confidence, n_resamples=resamples, rng=np.random.default_rng(seed)
+    )
+    bounds = result.confidence_interval
+    return Interval(mean, float(bounds.low), float(bounds.high), len(values))
+
+
+def by_pair(scores: pd.DataFrame, method: str) -> pd.DataFrame:
+    """One row a pair (index pair_id, sorted), averaged over seeds, for one method."""
+    return scores[scores["method"] == method].groupby("pair_id")[list(METRICS)].mean().sort_index()
+
+
+def summarise(  # noqa: PLR0913 - a comparison has this many facts
+    scores: pd.DataFrame, methods: Sequence[str], baseline: str, confidence: float, resamples: int, seed: int
+) -> dict[str, Any]:
+    """`methods`: each metric's interval a method; `versus_<baseline>`: intervals of the paired differences."""
+    reference = by_pair(scores, baseline)
+    table: dict[str, dict[str, Any]] = {}
+    versus: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        rows = by_pair(scores, method)
+        table[method] = {
+            metric: asdict(interval(rows[metric].to_numpy(np.float64), confidence, resamples, seed))
+            for metric in METRICS
+        }
+        if method == baseline:
+            continue
+        difference = (rows - reference).dropna()
+        versus[method] = {
+            metric: asdict(interval(difference[metric].to_numpy(np.float64), confidence, resamples, seed))
+            for metric in METRICS
+        }
+    return {"methods": table, f"versus_{baseline}": versus}
