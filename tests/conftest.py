@@ -1,0 +1,30 @@
+"""What every test shares: telemetry off, one BLAS thread, and the root of the checkout."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tavr_records.process import OFFLINE
+
+for _name, _value in {**OFFLINE, "OMP_NUM_THREADS": "1"}.items():
+    os.environ.setdefault(_name, _value)
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tracked(root: Path) -> list[Path]:
+    """Every file git tracks or would add, as absolute paths."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, check=True, text=True,
+    ).stdout
+    return [path for name in listing.split("\0") if name and (path := root / name).is_file()]
