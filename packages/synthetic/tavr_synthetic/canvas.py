@@ -5,15 +5,17 @@ bit on every CPU for these, whereas exp, sin or matmul are not. A shape is a sig
 units); `Patch.cover` turns it into an anti-aliased coverage in [0, 1] and `Patch.paint` composites a colour with it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tavr_synthetic.colours import Colour
 
-Plane = npt.NDArray[np.float32]
-"""float32 [T, h, w], or anything that broadcasts to it."""
+Plane = npt.NDArray[np.floating[Any]]
+"""float32 [T, h, w], or anything that broadcasts to it. (numpy's stubs take float32 times a Python float for float64,
+hence the wide type; `Patch.paint` asserts that it never is.)"""
 Curve = npt.NDArray[np.float64]
 """float64 [T]."""
 
@@ -66,11 +68,23 @@ def smooth_union(first: Plane, second: Plane, reach: float) -> Plane:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Local coordinates of a canvas: origin [T] in pixels, roll [T] as cosine and sine, pixels per head unit."""
+
+    origin_x: Curve
+    origin_y: Curve
+    cos_roll: Curve
+    sin_roll: Curve
+    unit: float
+
+
+@dataclass(frozen=True)
 class Patch:
     """A window on the canvas with local coordinates in head units.
 
     pixels: view [3, T, h, w] of the canvas; silhouette: view [T, h, w] of the person's coverage; x, y: [T, h, w];
-    unit: pixels per head unit; shade: light on the surface, broadcasts to [T, h, w]; tint: colour of the light.
+    unit: pixels per head unit; shade: light on the surface, broadcasts to [T, h, w]; tint: colour of the light;
+    stencil: coverage [T, h, w] that limits all paint.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -80,6 +94,7 @@ class Patch:
     unit: float
     shade: Plane
     tint: Colour
+    stencil: Plane | None = None
 
     def crop(self, left: Curve | float, right: Curve | float, top: Curve | float, bottom: Curve | float) -> "Patch":
         """The smallest window that holds these local extents in every frame (with one pixel of margin)."""
@@ -91,14 +106,23 @@ class Patch:
         if len(columns) == 0 or len(rows) == 0:
             columns = rows = np.zeros(1, dtype=np.intp)
         window = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-        shade = self.shade[window] if self.shade.shape[-1] > 1 else self.shade
-        return Patch(
-            self.pixels[window], self.silhouette[window], self.x[window], self.y[window], self.unit, shade, self.tint
+        return replace(
+            self,
+            pixels=self.pixels[window],
+            silhouette=self.silhouette[window],
+            x=self.x[window],
+            y=self.y[window],
+            shade=self.shade[window] if self.shade.shape[-1] > 1 else self.shade,
+            stencil=None if self.stencil is None else self.stencil[window],
         )
 
     def lit(self, shade: Plane) -> "Patch":
         """The same window under another light."""
-        return Patch(self.pixels, self.silhouette, self.x, self.y, self.unit, shade, self.tint)
+        return replace(self, shade=shade)
+
+    def within(self, coverage: Plane) -> "Patch":
+        """The same window where nothing can be painted outside `coverage`."""
+        return replace(self, stencil=coverage)
 
     def cover(self, distance: Plane, softness: float = 0.0) -> Plane:
         """Coverage [T, h, w] of a shape; the edge is one pixel wide, or `softness` head units when that is more."""
@@ -109,6 +133,9 @@ class Patch:
 
     def paint(self, coverage: Plane, colour: Colour, solid: bool = False, shaded: bool = True) -> None:
         """Composite a colour under this patch's light; `solid` shapes extend the person's silhouette."""
+        if self.stencil is not None:
+            coverage = coverage * self.stencil
+        assert coverage.dtype == np.float32, coverage.dtype
         for channel in range(3):
             tone = np.float32(colour[channel] * self.tint[channel])
             target = self.pixels[channel]
@@ -119,3 +146,30 @@ class Patch:
     def darken(self, coverage: Plane, factor: float) -> None:
         """Multiply what is there by `factor` where covered: contact shadows (factor < 1) and sheen (factor > 1)."""
         self.pixels[...] *= 1 + coverage * np.float32(factor - 1)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The clip being painted: pixels float32 [3, T, H, W], the person's coverage [T, H, W], the light's colour."""
+
+    pixels: npt.NDArray[np.float32]
+    silhouette: Plane
+    tint: Colour
+
+    def window(self, box: tuple[int, int, int, int], placement: Placement) -> Patch:
+        """The pixels x0, y0, x1, y1 with local coordinates that move and roll with `placement`."""
+        x0, y0, x1, y1 = box
+        rows = (np.arange(y0, y1) + 0.5).astype(np.float32).reshape(1, -1, 1)
+        columns = (np.arange(x0, x1) + 0.5).astype(np.float32).reshape(1, 1, -1)
+        dx, dy = columns - per_frame(placement.origin_x), rows - per_frame(placement.origin_y)
+        cos = per_frame(placement.cos_roll / placement.unit)
+        sin = per_frame(placement.sin_roll / placement.unit)
+        return Patch(
+            pixels=self.pixels[..., y0:y1, x0:x1],
+            silhouette=self.silhouette[..., y0:y1, x0:x1],
+            x=dx * cos + dy * sin,
+            y=dy * cos - dx * sin,
+            unit=placement.unit,
+            shade=np.ones((1, 1, 1), dtype=np.float32),
+            tint=self.tint,
+        )

@@ -13,6 +13,9 @@ BROW_Y = -0.32
 NOSE_Y = 0.28
 MOUTH_Y = 0.56
 JAW_DROP = 0.11
+JAW_DEPTH = 0.30
+MOUTH_DEPTH = 0.58
+NOSE_DEPTH = 0.84
 WHITE: Colour = (0.95, 0.95, 0.93)
 
 
@@ -21,7 +24,7 @@ def head_outline(person: Person, pose: HeadPose, mouth_open: Curve, x: Plane, y:
     face = person.face
     skull_x, skull_y = pose.place(0.0, -0.26 * face.height, -0.08)
     cranium = blob(x - per_frame(skull_x), y - per_frame(skull_y), 0.75 * face.width, 0.74 * face.height)
-    jaw_x, jaw_y = pose.place(0.0, 0.22 * face.height, 0.22)
+    jaw_x, jaw_y = pose.place(0.0, 0.22 * face.height, JAW_DEPTH)
     drop = per_frame(JAW_DROP * 0.5 * mouth_open)
     jaw = blob(
         x - per_frame(jaw_x),
@@ -45,9 +48,10 @@ def paint_ears(patch: Patch, person: Person, pose: HeadPose) -> None:
         window.paint(inner, mixed(scaled(person.skin, 0.7), (0.5, 0.2, 0.15), 0.25))
 
 
-def paint_skin(patch: Patch, person: Person, pose: HeadPose, outline: Plane) -> None:
-    """Bare skin with flushed cheeks."""
-    patch.paint(patch.cover(outline), person.skin, solid=True)
+def paint_skin(patch: Patch, person: Person, pose: HeadPose, head: Plane) -> None:
+    """Bare skin, of coverage `head` [T, h, w], with flushed cheeks."""
+    patch.paint(head, person.skin, solid=True)
+    patch = patch.within(head)
     flushed = mixed(person.skin, (0.80, 0.30, 0.28), 0.35)
     for side in (-1, 1):
         cheek_x, cheek_y = pose.place(side * 0.42, 0.30)
@@ -115,8 +119,8 @@ def paint_nose(patch: Patch, person: Person, pose: HeadPose, light_x: float) -> 
     """A shaded flank away from the light, a lit ridge, a tip with its shadow below and nostrils."""
     nose = person.nose
     tip = NOSE_Y * nose.length
-    ridge_x, ridge_y = pose.place(0.0, tip - 0.20, 0.82)
-    tip_x, tip_y = pose.place(0.0, tip, 0.95)
+    ridge_x, ridge_y = pose.place(0.0, tip - 0.20, NOSE_DEPTH - 0.12)
+    tip_x, tip_y = pose.place(0.0, tip, NOSE_DEPTH)
     window = patch.crop(tip_x - 0.4, tip_x + 0.4, tip_y - 0.6, tip_y + 0.25)
     shadow_side = -1.0 if light_x > 0 else 1.0
     dark, lit = scaled(person.skin, 0.66), scaled(person.skin, 1.16)
@@ -136,7 +140,7 @@ def paint_nose(patch: Patch, person: Person, pose: HeadPose, light_x: float) -> 
 
 def mouth_geometry(person: Person, pose: HeadPose, mouth_open: Curve) -> tuple[Curve, Curve, Curve, Curve]:
     """Centre x, y [T], half width [T] and half height of the opening [T] of the mouth."""
-    x, y = pose.place(0.0, MOUTH_Y, 0.68)
+    x, y = pose.place(0.0, MOUTH_Y, MOUTH_DEPTH)
     half = person.mouth.width * pose.stretch(0.0, MOUTH_Y) * (1 - 0.16 * mouth_open)
     return x, y + 0.08 * mouth_open, half, 0.165 * mouth_open
 
@@ -170,7 +174,7 @@ def paint_beard(patch: Patch, person: Person, pose: HeadPose, outline: Plane, mo
     style = person.beard.style
     if style == "none":
         return
-    x0, y0 = pose.place(0.0, MOUTH_Y, 0.66)
+    x0, y0 = pose.place(0.0, MOUTH_Y, MOUTH_DEPTH)
     x = patch.x - per_frame(x0)
     y = patch.y - per_frame(y0 + 0.06 * mouth_open)
     moustache = blob(x, y + np.float32(0.115) - 0.4 * x * x, 0.30, 0.062, square=0.3)
@@ -200,7 +204,7 @@ def paint_glasses(patch: Patch, person: Person, pose: HeadPose) -> None:
     line = {"round": 0.030, "square": 0.034, "heavy": 0.058, "half": 0.036}[style]
     across = 0.355 * person.face.width
     rx, ry = (0.25, 0.24) if style == "round" else (0.275, 0.20)
-    centres = [pose.place(side * across, EYE_Y + 0.03, 0.72) for side in (-1, 1)]
+    centres = [pose.place(side * across, EYE_Y + 0.03, 0.66) for side in (-1, 1)]
     window = patch.crop(centres[0][0] - 0.75, centres[1][0] + 0.75, centres[0][1] - 0.4, centres[1][1] + 0.4)
     frame = None
     for side, (lens_x, lens_y) in zip((-1, 1), centres, strict=True):
@@ -214,7 +218,7 @@ def paint_glasses(patch: Patch, person: Person, pose: HeadPose) -> None:
         arm = np.maximum(np.abs(y + np.float32(0.06)) - np.float32(line), np.abs(x - side * 0.42) - np.float32(0.18))
         part = np.minimum(ring, arm)
         frame = part if frame is None else np.minimum(frame, part)
-    middle_x, middle_y = pose.place(0.0, EYE_Y + 0.03, 0.85)
+    middle_x, middle_y = pose.place(0.0, EYE_Y + 0.03, 0.76)
     x, y = window.x - per_frame(middle_x), window.y - per_frame(middle_y)
     bridge = np.maximum(np.abs(y + np.float32(0.04)) - np.float32(line), np.abs(x) - np.float32(0.14))
     assert frame is not None

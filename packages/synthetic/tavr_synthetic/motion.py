@@ -10,8 +10,11 @@ Curve = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Motion:
-    """Curves [frames]: angles in radians (yaw > 0 turns to image right, pitch > 0 looks down, roll > 0 tips to image
-    right), shifts in head units, eye_open in [0, 1], brow_raise in [-1, 1], gaze in [-1, 1]."""
+    """Curves [frames] of a head.
+
+    Angles in radians (yaw > 0 turns to image right, pitch > 0 looks down, roll > 0 tips to image right), shifts in head
+    units, eye_open in [0, 1], brow_raise and gaze in [-1, 1].
+    """
 
     yaw: Curve
     pitch: Curve
@@ -25,6 +28,7 @@ class Motion:
 
     @property
     def frames(self) -> int:
+        """Length of the clip."""
         return len(self.yaw)
 
 

@@ -3,7 +3,7 @@
 Lengths are in head units: the head is 2 units tall (crown at -1, chin at +1) before `FaceShape.height` scales it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class FaceShape:
 
 @dataclass(frozen=True)
 class Hair:
+    """volume: how far it stands off the skull; hairline > 0 is lower; parting: signed distance from the middle."""
+
     style: str
     colour: Colour
     colour_name: str
@@ -47,6 +49,8 @@ class Hair:
 
 @dataclass(frozen=True)
 class Eyes:
+    """size is a factor around 1, spacing half the distance of the pupils, roundness the openness, tilt a slope."""
+
     colour: Colour
     size: float
     roundness: float
@@ -56,6 +60,8 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Brows:
+    """thickness in head units; arch bends, tilt slopes."""
+
     colour: Colour
     thickness: float
     arch: float
@@ -64,12 +70,16 @@ class Brows:
 
 @dataclass(frozen=True)
 class Nose:
+    """Factors around 1."""
+
     width: float
     length: float
 
 
 @dataclass(frozen=True)
 class Mouth:
+    """width: half the mouth, fullness: a lip, both in head units; smile bends the corners up."""
+
     colour: Colour
     width: float
     fullness: float
@@ -78,18 +88,24 @@ class Mouth:
 
 @dataclass(frozen=True)
 class Beard:
+    """One of BEARD_STYLES."""
+
     style: str
     colour: Colour
 
 
 @dataclass(frozen=True)
 class Glasses:
+    """One of GLASSES_STYLES."""
+
     style: str
     colour: Colour
 
 
 @dataclass(frozen=True)
 class Clothing:
+    """pattern: one of PATTERNS; accent: its second colour; shoulders: a factor around 1."""
+
     pattern: str
     colour: Colour
     colour_name: str
@@ -110,6 +126,8 @@ class Voice:
 
 @dataclass(frozen=True)
 class Person:
+    """seed is the identity; everything else follows from it."""
+
     seed: int
     gender: str
     age_group: str
@@ -258,3 +276,9 @@ def sample_person(seed: int) -> Person:
         clothing=_sample_clothing(rng),
         voice=_sample_voice(rng, gender, age),
     )
+
+
+def dressed(person: Person, seed: int) -> Person:
+    """The same person in the clothes of another day; the build of the shoulders stays."""
+    other = _sample_clothing(np.random.default_rng([seed, 0x636C]))
+    return replace(person, clothing=replace(other, shoulders=person.clothing.shoulders))

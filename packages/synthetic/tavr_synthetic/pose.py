@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tavr_synthetic.motion import Motion
-
-Curve = npt.NDArray[np.float64]
+from tavr_synthetic.canvas import Placement
+from tavr_synthetic.motion import Curve, Motion
 
 NECK_PIVOT = 0.95
 HEAD_UNITS_PER_FRAME_HEIGHT = 0.30
@@ -19,18 +18,14 @@ HEAD_UNITS_PER_FRAME_HEIGHT = 0.30
 
 def surface_depth(x: float, y: float) -> float:
     """Depth z of the face surface, an ellipsoid."""
-    return 0.72 * float(np.sqrt(max(0.0, 1.0 - (x / 0.86) ** 2 - (y / 1.15) ** 2)))
+    return 0.62 * float(np.sqrt(max(0.0, 1.0 - (x / 0.86) ** 2 - (y / 1.15) ** 2)))
 
 
 @dataclass(frozen=True)
 class HeadPose:
-    """Per-frame transform; origin [T] in pixels is the image of head point (0, 0, 0), unit is pixels a head unit."""
+    """Per-frame transform: the placement of the head plane, whose origin is head point (0, 0, 0), and its turn [T]."""
 
-    unit: float
-    origin_x: Curve
-    origin_y: Curve
-    sin_roll: Curve
-    cos_roll: Curve
+    plane: Placement
     sin_yaw: Curve
     cos_yaw: Curve
     sin_pitch: Curve
@@ -52,8 +47,9 @@ class HeadPose:
 
     def to_pixels(self, x: Curve, y: Curve) -> npt.NDArray[np.float32]:
         """Pixel positions float32 [T, 2] of head-plane points."""
-        across = self.origin_x + self.unit * (x * self.cos_roll - y * self.sin_roll)
-        down = self.origin_y + self.unit * (x * self.sin_roll + y * self.cos_roll)
+        plane = self.plane
+        across = plane.origin_x + plane.unit * (x * plane.cos_roll - y * plane.sin_roll)
+        down = plane.origin_y + plane.unit * (x * plane.sin_roll + y * plane.cos_roll)
         return np.stack([across, down], axis=-1).astype(np.float32)
 
 
@@ -65,11 +61,13 @@ def pose_head(motion: Motion, height: int, width: int, center: tuple[float, floa
     swing_x = motion.shift_x + NECK_PIVOT * sin_roll
     swing_y = motion.shift_y + NECK_PIVOT * (1 - cos_roll)
     return HeadPose(
-        unit=unit,
-        origin_x=center[0] * width + unit * swing_x,
-        origin_y=center[1] * height + unit * swing_y,
-        sin_roll=sin_roll,
-        cos_roll=cos_roll,
+        plane=Placement(
+            origin_x=center[0] * width + unit * swing_x,
+            origin_y=center[1] * height + unit * swing_y,
+            cos_roll=cos_roll,
+            sin_roll=sin_roll,
+            unit=unit,
+        ),
         sin_yaw=np.sin(motion.yaw),
         cos_yaw=np.cos(motion.yaw),
         sin_pitch=np.sin(motion.pitch),

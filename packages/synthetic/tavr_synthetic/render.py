@@ -7,10 +7,12 @@ import numpy.typing as npt
 
 from tavr_synthetic.backgrounds import paint_background
 from tavr_synthetic.body import paint_collar, paint_neck, paint_torso
-from tavr_synthetic.canvas import Curve, Patch, Plane, per_frame
+from tavr_synthetic.canvas import Canvas, Curve, Patch, Placement, Plane
 from tavr_synthetic.face import (
     BROW_Y,
+    JAW_DEPTH,
     JAW_DROP,
+    NOSE_DEPTH,
     NOSE_Y,
     brow_height,
     eye_geometry,
@@ -59,33 +61,6 @@ class Truth:
     mouth_open: npt.NDArray[np.float32]
 
 
-def _window(
-    canvas: npt.NDArray[np.float32],
-    silhouette: Plane,
-    box: tuple[int, int, int, int],
-    origin: tuple[Curve, Curve],
-    rotation: tuple[Curve, Curve],
-    unit: float,
-    light: Light,
-) -> Patch:
-    """A patch over pixels x0, y0, x1, y1 whose local coordinates turn and move with `origin` and `rotation`."""
-    x0, y0, x1, y1 = box
-    rows = (np.arange(y0, y1) + 0.5).astype(np.float32).reshape(1, -1, 1)
-    columns = (np.arange(x0, x1) + 0.5).astype(np.float32).reshape(1, 1, -1)
-    dx, dy = columns - per_frame(origin[0]), rows - per_frame(origin[1])
-    cos, sin = per_frame(rotation[0] / unit), per_frame(rotation[1] / unit)
-    x, y = dx * cos + dy * sin, dy * cos - dx * sin
-    return Patch(
-        pixels=canvas[..., y0:y1, x0:x1],
-        silhouette=silhouette[..., y0:y1, x0:x1],
-        x=x,
-        y=y,
-        unit=unit,
-        shade=np.ones((1, 1, 1), np.float32),
-        tint=light.tint,
-    )
-
-
 def _shade(patch: Patch, person: Person, light: Light) -> Plane:
     """Lambert shading [T, h, w] of the head, taken for an ellipsoid."""
     nx = patch.x * np.float32(1 / (1.02 * person.face.width))
@@ -96,15 +71,26 @@ def _shade(patch: Patch, person: Person, light: Light) -> Plane:
     return np.float32(light.ambient) + np.float32(light.diffuse) * lambert
 
 
-def _head_box(pose: HeadPose, height: int, width: int) -> tuple[int, int, int, int]:
+def _head_box(plane: Placement, height: int, width: int) -> tuple[int, int, int, int]:
     """Pixels that head and hair can reach in any frame."""
-    left, right = float(pose.origin_x.min()), float(pose.origin_x.max())
-    top, bottom = float(pose.origin_y.min()), float(pose.origin_y.max())
+    left, right = float(plane.origin_x.min()), float(plane.origin_x.max())
+    top, bottom = float(plane.origin_y.min()), float(plane.origin_y.max())
     return (
-        max(0, int(left - 1.75 * pose.unit)),
-        max(0, int(top - 1.75 * pose.unit)),
-        max(1, min(width, int(right + 1.75 * pose.unit) + 1)),
-        max(1, min(height, int(bottom + 2.1 * pose.unit) + 1)),
+        min(width - 1, max(0, int(left - 1.75 * plane.unit))),
+        min(height - 1, max(0, int(top - 1.75 * plane.unit))),
+        max(1, min(width, int(right + 1.75 * plane.unit) + 1)),
+        max(1, min(height, int(bottom + 2.1 * plane.unit) + 1)),
+    )
+
+
+def _place_body(motion: Motion, plane: Placement, rest: tuple[float, float]) -> Placement:
+    """The shoulders: upright, at `rest` (pixels) plus a share of the head's shift."""
+    return Placement(
+        origin_x=rest[0] + BODY_FOLLOWS * plane.unit * motion.shift_x,
+        origin_y=rest[1] + BODY_FOLLOWS * plane.unit * motion.shift_y,
+        cos_roll=np.ones_like(motion.roll),
+        sin_roll=np.zeros_like(motion.roll),
+        unit=plane.unit,
     )
 
 
@@ -121,7 +107,7 @@ def _keypoints(person: Person, pose: HeadPose, motion: Motion, mouth_open: Curve
         brow_y = BROW_Y - brow_height(motion)
         points[f"{name}_brow_outer"] = pose.place(side * (across + 0.2), brow_y)
         points[f"{name}_brow_inner"] = pose.place(side * (across - 0.2), brow_y)
-    points["nose"] = pose.place(0.0, NOSE_Y * person.nose.length, 0.95)
+    points["nose"] = pose.place(0.0, NOSE_Y * person.nose.length, NOSE_DEPTH)
     x, y, half, gap = mouth_geometry(person, pose, mouth_open)
     corner = person.mouth.smile * half * half
     points["mouth_left"], points["mouth_right"] = (x - half, y - corner), (x + half, y - corner)
@@ -133,7 +119,7 @@ def _keypoints(person: Person, pose: HeadPose, motion: Motion, mouth_open: Curve
         angle = np.pi * (1 - index / 8)
         lower = float(np.sin(angle))
         reach = 0.72 * face.width + (0.64 * face.jaw_width - 0.72) * face.width * lower
-        jaw_x, jaw_y = pose.place(reach * float(np.cos(angle)), (0.05 + 0.95 * lower) * face.height, 0.22 * lower)
+        jaw_x, jaw_y = pose.place(reach * float(np.cos(angle)), (0.05 + 0.95 * lower) * face.height, JAW_DEPTH * lower)
         points["chin" if index == 4 else f"jaw_{index}"] = (jaw_x, jaw_y + JAW_DROP * lower * mouth_open)
     return np.stack([pose.to_pixels(*points[name]) for name in KEYPOINT_NAMES], axis=1)
 
@@ -147,44 +133,36 @@ def _face_box(keypoints: npt.NDArray[np.float32], height: int, width: int) -> np
     return np.minimum(np.maximum(box, np.float32(0)), limit)
 
 
-def _paint_person(
-    canvas: npt.NDArray[np.float32],
-    silhouette: Plane,
-    person: Person,
-    light: Light,
-    motion: Motion,
-    mouth_open: Curve,
-    pose: HeadPose,
-    center: tuple[float, float],
-) -> None:
-    """Paint the person back to front onto canvas [3, T, H, W] and silhouette [T, H, W]."""
-    _, _, height, width = canvas.shape
-    box = _head_box(pose, height, width)
-    head = _window(
-        canvas, silhouette, box, (pose.origin_x, pose.origin_y), (pose.cos_roll, pose.sin_roll), pose.unit, light
-    )
-    head = head.lit(_shade(head, person, light))
-    body_x = center[0] * width + BODY_FOLLOWS * pose.unit * motion.shift_x
-    body_y = center[1] * height + BODY_FOLLOWS * pose.unit * motion.shift_y
-    top = max(0, min(height - 1, int(body_y.min() + 0.15 * pose.unit)))
-    upright = (np.ones_like(body_x), np.zeros_like(body_x))
-    body = _window(canvas, silhouette, (0, top, width, height), (body_x, body_y), upright, pose.unit, light)
+def _paint_body(body: Patch, person: Person, light: Light) -> None:
+    """Neck, torso and collar, brighter on the side of the light."""
     slope = np.float32(0.24 * light.direction[0]) * np.minimum(np.maximum(body.x, np.float32(-1.5)), np.float32(1.5))
-    body = body.lit(np.float32(0.96) + slope)
+    lit = body.lit(np.float32(0.96) + slope)
+    paint_neck(lit, person)
+    paint_torso(lit, person)
+    paint_collar(lit, person)
 
-    paint_behind(head, person, pose)
-    paint_neck(body, person)
-    paint_torso(body, person)
-    paint_collar(body, person)
-    paint_locks(head, person, pose)
+
+@dataclass(frozen=True)
+class _Take:
+    """What a head does and in which light: motion, mouth_open [T], light."""
+
+    motion: Motion
+    mouth_open: Curve
+    light: Light
+
+
+def _paint_head(head: Patch, person: Person, pose: HeadPose, take: _Take) -> None:
+    """Everything from the ears to the glasses, back to front."""
     paint_ears(head, person, pose)
-    outline = head_outline(person, pose, mouth_open, head.x, head.y)
-    paint_skin(head, person, pose, outline)
-    paint_eyes(head, person, pose, motion)
-    paint_nose(head, person, pose, light.direction[0])
-    paint_beard(head, person, pose, outline, mouth_open)
-    paint_mouth(head, person, pose, mouth_open)
-    paint_brows(head, person, pose, motion)
+    outline = head_outline(person, pose, take.mouth_open, head.x, head.y)
+    skin = head.cover(outline)
+    paint_skin(head, person, pose, skin)
+    face = head.within(skin)
+    paint_eyes(face, person, pose, take.motion)
+    paint_nose(face, person, pose, take.light.direction[0])
+    paint_beard(head, person, pose, outline, take.mouth_open)
+    paint_mouth(face, person, pose, take.mouth_open)
+    paint_brows(face, person, pose, take.motion)
     paint_cap(head, person, pose)
     paint_glasses(head, person, pose)
 
@@ -195,7 +173,7 @@ def to_bytes(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return scaled.astype(np.uint8)
 
 
-def render_clip(
+def render_clip(  # noqa: PLR0913, PLR0917 - who, where, how and the camera are eight facts
     person: Person,
     scene: Scene,
     motion: Motion,
@@ -213,21 +191,27 @@ def render_clip(
     if len(mouth_open) != motion.frames:
         raise ValueError(f"mouth_open has {len(mouth_open)} frames, motion {motion.frames}")
     frames = motion.frames
-    background = paint_background(scene, height, width)
-    canvas = np.empty((3, frames, height, width), dtype=np.float32)
-    canvas[...] = background.transpose(2, 0, 1)[:, None]
-    silhouette = np.zeros((frames, height, width), dtype=np.float32)
     opening = np.asarray(mouth_open, dtype=np.float64)
     pose = pose_head(motion, height, width, center, scale)
-    _paint_person(canvas, silhouette, person, scene.light, motion, opening, pose, center)
+    pixels = np.empty((3, frames, height, width), dtype=np.float32)
+    pixels[...] = paint_background(scene, height, width).transpose(2, 0, 1)[:, None]
+    canvas = Canvas(pixels, np.zeros((frames, height, width), dtype=np.float32), scene.light.tint)
+    shoulders = _place_body(motion, pose.plane, (center[0] * width, center[1] * height))
+    top = max(0, min(height - 1, int(shoulders.origin_y.min() + 0.15 * pose.plane.unit)))
+    head = canvas.window(_head_box(pose.plane, height, width), pose.plane)
+    head = head.lit(_shade(head, person, scene.light))
+    paint_behind(head, person, pose)
+    _paint_body(canvas.window((0, top, width, height), shoulders), person, scene.light)
+    paint_locks(head, person, pose)
+    _paint_head(head, person, pose, _Take(motion, opening, scene.light))
     keypoints = _keypoints(person, pose, motion, opening)
     truth = Truth(
-        person_mask=silhouette > np.float32(0.5),
+        person_mask=canvas.silhouette > np.float32(0.5),
         face_box=_face_box(keypoints, height, width),
         keypoints=keypoints,
         mouth_open=np.asarray(mouth_open, dtype=np.float32),
     )
-    return np.ascontiguousarray(to_bytes(canvas).transpose(1, 2, 3, 0)), truth
+    return np.ascontiguousarray(to_bytes(pixels).transpose(1, 2, 3, 0)), truth
 
 
 def render_room(scene: Scene, frames: int, height: int, width: int) -> npt.NDArray[np.uint8]:

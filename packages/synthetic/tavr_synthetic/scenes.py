@@ -27,12 +27,15 @@ class Light:
 
 @dataclass(frozen=True)
 class Scene:
+    """kind: one of KINDS; colours with their names, main one first; blur: radius in picture heights."""
+
     seed: int
     kind: str
     colours: tuple[Colour, Colour, Colour]
     colour_names: tuple[str, str, str]
     light: Light
     blur: float
+    night: bool
 
 
 def _sample_light(rng: np.random.Generator) -> Light:
@@ -62,4 +65,5 @@ def sample_scene(seed: int) -> Scene:
         colour_names=(first, second, third),
         light=_sample_light(rng),
         blur=float(rng.uniform(0.0, 0.03)),
+        night=bool(rng.random() < 0.5),
     )
