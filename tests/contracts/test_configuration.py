@@ -34,11 +34,12 @@ def test_tiny_is_big_enough(root):
 def test_the_paper_is_the_default(root):
     """Appendix A.1 and section 4 of the paper, word for word."""
     params = compose_params("wan-14b", conf=root / "conf")
-    assert (params["stage1"]["steps"], params["stage2"]["steps"], params["stage3"]["steps"]) == (18000, 15000, 400)
-    assert params["stage1"]["learning_rate"] == params["stage2"]["learning_rate"] == 5e-6
-    assert params["stage1"]["warmup_steps"] == 50
-    assert params["stage3"]["learning_rate"] == 1.5e-6
-    assert (params["stage3"]["beta"], params["stage3"]["mse_weight"], params["stage3"]["dpo_weight"]) == (500, 1, 2)
+    optimizers = [params[stage]["optimizer"] for stage in ("stage1", "stage2", "stage3")]
+    assert [optimizer["steps"] for optimizer in optimizers] == [18000, 15000, 400]
+    assert [optimizer["learning_rate"] for optimizer in optimizers] == [5e-6, 5e-6, 1.5e-6]
+    assert [optimizer["warmup_steps"] for optimizer in optimizers] == [50, 50, 50]
+    preference = params["stage3"]["preference"]
+    assert (preference["beta"], preference["mse_weight"], preference["dpo_weight"]) == (500, 1, 2)
     assert (params["preferences"]["target_pairs"], params["preferences"]["min_margin"]) == (800, 0.20)
     assert params["benchmark"]["steps"] == 24
     assert (params["benchmark"]["text_guidance"], params["benchmark"]["audio_guidance"]) == (5.0, 1.8)
@@ -49,8 +50,8 @@ def test_the_paper_is_the_default(root):
     ("override", "named"),
     [
         ("+stage3.nonsense=1", "nonsense"),
-        ("stage3.steps=many", "steps"),
-        ("stage3.steps=???", "stage3.steps"),
+        ("stage3.optimizer.steps=many", "steps"),
+        ("stage3.optimizer.steps=???", "stage3.optimizer.steps"),
         ("stage4.steps=1", "stage4"),
     ],
 )
