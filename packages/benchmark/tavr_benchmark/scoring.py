@@ -1,5 +1,6 @@
 """Generating one benchmark clip and taking the paper's metrics of it (paper section 4, Metrics)."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from numpy.typing import NDArray
 from tavr_model.generate import generate_latents
 from tavr_model.transformer import TAVRTransformer3DModel
@@ -23,12 +24,22 @@ from tavr_training.dataset import LatentStore, build_conditions
 from tavr_benchmark.config import BenchmarkConfig, Method
 
 
-def load_model(directory: Path) -> TAVRTransformer3DModel:
-    """A trained TAVR directory as it is, or a plain Wan base with silent new layers."""
-    name = json.loads((directory / "config.json").read_text())["_class_name"]
-    if name == TAVRTransformer3DModel.__name__:
+WAN_ARGUMENTS = set(inspect.signature(WanTransformer3DModel.__init__).parameters)
+TAVR_ARGUMENTS = set(inspect.signature(TAVRTransformer3DModel.__init__).parameters) - WAN_ARGUMENTS
+
+
+def load_model(directory: Path, like: Path) -> TAVRTransformer3DModel:
+    """A trained TAVR directory as it is; a plain Wan base with silent new layers, shaped as those of `like`.
+
+    Args:
+        directory: of a TAVRTransformer3DModel or a WanTransformer3DModel.
+        like: a trained TAVR directory.
+    """
+    config = json.loads((directory / "config.json").read_text())
+    if config["_class_name"] == TAVRTransformer3DModel.__name__:
         return TAVRTransformer3DModel.from_pretrained(directory).eval()
-    return TAVRTransformer3DModel.from_base(directory).eval()
+    shape = json.loads((like / "config.json").read_text())
+    return TAVRTransformer3DModel.from_base(directory, **{name: shape[name] for name in TAVR_ARGUMENTS}).eval()
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class Scorer:
 
     def ref_media(self, clip: Clip, latent_frames: int) -> Frames:
         """The frames of a clip that `latent_frames` reference latents were encoded from."""
-        start, _ = self.store.window(clip.clip_id, "ref0")
+        start = self.store.row(clip.clip_id, "ref0/latents").start_frame
         frames, _ = read_video(self.data / clip.path)
         return frames[start : start + 4 * (latent_frames - 1) + 1]
 
@@ -72,7 +83,7 @@ class Scorer:
         """The generated frames [T, H, W, 3]."""
         target = task.pair.target_clip_id
         conditions = build_conditions(self.store, task.ref_clip_id, target, task.method.ref_latent_frames)
-        shape = tuple(self.store.read(target, "target0/latents").shape)
+        shape = tuple(self.store.tensor(target, "target0/latents").shape)
         latents = generate_latents(model, self.scheduler, conditions, shape, task.seed, self.config.steps,
                                    self.config.text_guidance, self.config.audio_guidance)
         return decode_latents(self.vae, latents).numpy()

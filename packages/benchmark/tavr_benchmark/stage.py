@@ -78,7 +78,7 @@ def run_method(scorer: Scorer, tasks: list[Task], root: Path, clips: dict[str, C
     }
     memo = root / ".work/benchmark" / sha256_bytes(canonical_json(key))[:16]
     memo.mkdir(parents=True, exist_ok=True)
-    model = load_model(directory)
+    model = load_model(directory, root / config.methods[config.candidate].model)
     ids = [sha256_bytes(f"{t.name}|{t.pair.pair_id}|{t.ref_clip_id}|{t.method.ref_latent_frames}|{t.seed}".encode())
            for t in tasks]
     jobs = (delayed(scorer.run)(model, task, name, clips.__getitem__, memo)

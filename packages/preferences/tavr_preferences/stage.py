@@ -89,7 +89,7 @@ class Miner:
         """A function from seed to (latents, similarity to the real target)."""
         config = self.config
         conditions = build_conditions(self.store, pair.ref_clip_id, pair.target_clip_id, config.ref_latent_frames)
-        shape = tuple(self.store.read(pair.target_clip_id, "target0/latents").shape)
+        shape = tuple(self.store.tensor(pair.target_clip_id, "target0/latents").shape)
         truth: list[FaceEmbeddings] = []
 
         def draw(seed: int) -> tuple[np.ndarray, float]:
