@@ -1,0 +1,78 @@
+"""The gate's policy (`conf/policy.yaml`): what a candidate must show before it may carry a stage's name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from tavr_records.errors import InputError
+from tavr_records.params import structure
+
+POLICY = Path("conf/policy.yaml")
+
+
+@dataclass
+class BenchmarkPolicy:
+    """The candidate must beat the baseline: lower bound of the paired difference of `metric` above the minimum."""
+
+    metric: str
+    minimum_pairs: int
+    minimum_difference: float
+    confidence: float
+    resamples: int
+
+
+@dataclass
+class TargetPolicy:
+    """What one target stage asks on top: licences it accepts, and approvals with their assurance.
+
+    `reviews` are patterns `<reviewer>/<assurance>` of accepted review decisions. `champion` says what is asked against
+    the promoted model of the same profile: `not-clearly-worse` (the upper bound of the difference is not below 0) or
+    `better` (the lower bound is above 0).
+    """
+
+    licences: list[str]
+    reviews: list[str]
+    approvals: int
+    approval_assurance: list[str]
+    champion: str
+
+
+@dataclass
+class Policy:
+    """The whole policy. `profile_reviews` are review patterns that a profile's records may have besides."""
+
+    schema_version: int
+    artifact: str
+    required_stages: list[str]
+    required_checks: list[str]
+    reviewed_splits: list[str]
+    benchmark: BenchmarkPolicy
+    targets: dict[str, TargetPolicy]
+    profile_reviews: dict[str, list[str]]
+
+
+def read_policy(path: Path = POLICY) -> Policy:
+    """Read the policy.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key, a wrong type or a missing value.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; restore it from git")
+    return parse_policy(path.read_bytes(), str(path))
+
+
+def parse_policy(data: bytes, where: str) -> Policy:
+    """As `read_policy`, from bytes; `where` starts every message."""
+    try:
+        values: Any = yaml.safe_load(data)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not YAML ({str(error).splitlines()[0]}); restore it from git") from error
+    policy = structure(Policy, cast("dict[str, Any]", values), where)
+    for name, target in policy.targets.items():
+        if target.champion not in ("not-clearly-worse", "better"):
+            raise InputError(
+                f"{where}: targets.{name}.champion is {target.champion!r}; use not-clearly-worse or better"
+            )
+    return policy

@@ -1,0 +1,178 @@
+"""A small checkout with one finished run, made by hand: real git, real parquet, a real DVC cache, no DVC process."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from tavr_lineage import git as git_module
+from tavr_lineage.candidate import Candidate, commit_candidate
+from tavr_lineage.keys import signing_key
+from tavr_lineage.record import Run, StageOutcome
+from tavr_records.manifest import write_manifest
+from tavr_records.schemas import (
+    Clip,
+    ClipPair,
+    ClipSplit,
+    Consumed,
+    PinnedWeight,
+    Refused,
+    Score,
+)
+from tavr_records.verdict import CheckResult, Verdict, write_verdict
+
+CHECKED = ("sources", "ingest", "pairs", "latents", "preferences", "benchmark")
+ORDER = (
+    "weights",
+    *(name for stage in ("sources", "ingest", "pairs", "latents") for name in (stage, f"check_{stage}")),
+    *("stage1", "stage2", "preferences", "check_preferences", "stage3", "benchmark", "check_benchmark"),
+)
+
+
+def clip(index: int, person: str) -> Clip:
+    digest = hashlib.sha256(f"clip{index}".encode()).hexdigest()
+    return Clip(
+        clip_id=digest, record_id=f"r{index}", source_key=f"s{index}", source_sha256="a" * 64, clip_sha256=digest[::-1],
+        person_id=person, path="x.mp4", audio_path="x.wav", start_ms=0, end_ms=1000, frames=25, fps=25, height=64,
+        width=112, sample_rate=16000, caption="", language="en", gender="", age_group="", ethnicity="", dover=8.0,
+        cotracker=0.9, rights="Apache-2.0",
+    )  # fmt: skip
+
+
+CLIPS = [clip(index, f"person{index // 2}") for index in range(12)]  # two clips a person; 0..1 train, 2..5 benchmark
+
+
+def pair(ref: Clip, target: Clip, split: str) -> ClipPair:
+    return ClipPair(
+        f"{ref.record_id}|{target.record_id}", ref.clip_id, target.clip_id, ref.person_id, f"i-{ref.person_id}", split,
+        0.8, 10.0, "accepted", "ground-truth", "automatic",
+    )  # fmt: skip
+
+
+PAIRS = [pair(CLIPS[2 * i], CLIPS[2 * i + 1], "train" if i < 2 else "benchmark") for i in range(6)]
+
+
+def score(of: ClipPair, method: str, id_target: float) -> Score:
+    return Score(
+        f"{method}|{of.pair_id}", of.pair_id, method, of.person_id, 17, 0, 0.5, id_target, 1.0, 2.0, 0.1, 0.2, 0.3,
+        0.6, 21, 0, "x.mp4",
+    )  # fmt: skip
+
+
+def scores(gain: float) -> list[Score]:
+    judged = [of for of in PAIRS if of.split == "benchmark"]
+    rows = [score(of, "base", 0.2 + 0.01 * index) for index, of in enumerate(judged)]
+    return rows + [score(of, "ours", 0.2 + gain + 0.013 * index) for index, of in enumerate(judged)]
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without a git identity, as a fresh one is."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    monkeypatch.delenv("TAVR_SIGNING_KEY", raising=False)
+    git_module.identity.cache_clear()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, root: Path) -> Path:
+    """A repository with the project's own policy and nothing run yet."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    (folder / "conf").mkdir()
+    shutil.copy(root / "conf/policy.yaml", folder / "conf/policy.yaml")
+    (folder / "audit").mkdir()
+    (folder / "audit/withdrawn.jsonl").write_text("")
+    (folder / "requirements.lock").write_text("numpy==2\n")
+    (folder / ".gitignore").write_text("/data/\n/.dvc/cache/\n")
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "start")
+    return folder
+
+
+def write_run(root: Path, gain: float = 0.3) -> None:
+    """Everything a finished run leaves in its worktree."""
+    data = root / "data"
+    params = {"_compose": {"profile": "tiny", "overrides": []}, "stage1": {"seed": 3, "lr": 0.001}}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    write_manifest(data / "ingest/manifest.parquet", Clip, CLIPS, ("clip_id",))
+    write_manifest(data / "ingest/quarantine.parquet", Refused, [Refused("r99", "dover", "dover 3.0")], ("record_id",))
+    write_manifest(data / "pairs/manifest.parquet", ClipPair, PAIRS, ("pair_id",))
+    splits = [ClipSplit(c.clip_id, c.person_id, f"i-{c.person_id}", "train") for c in CLIPS]
+    write_manifest(data / "pairs/clips.parquet", ClipSplit, splits, ("clip_id",))
+    weight = PinnedWeight("vae/model.safetensors", "vae", "zoo/vae", "", "b" * 64, "Apache-2.0")
+    write_manifest(data / "weights/manifest.parquet", PinnedWeight, [weight], ("path",))
+    for stage in ("stage1", "stage2", "stage3"):
+        rows = [
+            Consumed(stage, step, slot, [CLIPS[2 * slot].clip_id, CLIPS[2 * slot + 1].clip_id], "target0", "ref0", True, "")
+            for step in range(3) for slot in range(2)
+        ]  # fmt: skip
+        rows.append(Consumed(stage, 3, 0, [CLIPS[8].clip_id], "target0", "ref0", False, "loss is nan"))
+        write_manifest(data / stage / "ledger.parquet", Consumed, rows, ("step", "slot"))
+        (data / stage / "model").mkdir(parents=True, exist_ok=True)
+        (data / stage / "model/model.safetensors").write_bytes(f"{stage} {gain}".encode())
+    write_manifest(data / "benchmark/manifest.parquet", Score, scores(gain), ("score_id",))
+    (root / "reports/benchmark").mkdir(parents=True, exist_ok=True)
+    metrics = {"candidate": "ours", "baseline": "base", "release": "r1"}
+    (root / "reports/benchmark/metrics.json").write_text(json.dumps(metrics))
+    for stage in CHECKED:
+        write_verdict(
+            root / "reports" / stage / "verdict.json", Verdict(stage, (CheckResult("rows", "critical", True, 6, 1),))
+        )
+        write_manifest(root / "reports" / stage / "quarantine.parquet", Refused, [], ("record_id",))
+
+
+def fill_cache(root: Path, cache: Path) -> None:
+    """Put every output folder into a DVC cache and write dvc.lock, as `dvc repro` would."""
+
+    def store(content: bytes, suffix: str = "") -> str:
+        digest = hashlib.md5(content).hexdigest() + suffix
+        path = cache / "files/md5" / digest[:2] / digest[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return digest
+
+    stages = {}
+    for folder in sorted((root / "data").iterdir()):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        entries = [{"md5": store(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()} for path in files]
+        out = {"path": f"data/{folder.name}", "md5": store(json.dumps(entries).encode(), ".dir")}
+        stages[folder.name] = {"cmd": f"python -m tavr_{folder.name}", "outs": [out]}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+Finish = Callable[..., Candidate]
+
+
+@pytest.fixture
+def finish(checkout: Path) -> Finish:
+    """Finish a run on its own branch: `finish("20260101-00000001", gain=0.3, spoil=lambda worktree: ...)`."""
+
+    def run(
+        run_id: str, gain: float = 0.3, spoil: Callable[[Path], None] | None = None, **changes: object
+    ) -> Candidate:
+        worktree = checkout / ".runs" / run_id
+        git(checkout, "worktree", "add", "--quiet", "-b", f"run/{run_id}", str(worktree), "main")
+        write_run(worktree, gain)
+        if spoil is not None:
+            spoil(worktree)
+        fill_cache(worktree, checkout / ".dvc/cache")
+        facts = Run(
+            run_id, "a test", "t <t@t>", git(checkout, "rev-parse", "main"), (), "2026-01-01T00:00:00Z",
+            "2026-01-01T00:10:00Z", [StageOutcome(name, "done", 1.0) for name in ORDER],
+        )  # fmt: skip
+        return commit_candidate(worktree, replace(facts, **changes), signing_key(checkout))
+
+    return run
