@@ -1,0 +1,69 @@
+"""What is cut out of a clip before encoding: windows of frames, face boxes, and the hole where the person was."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tavr_records.media import Frames
+
+GREY = 127
+"""What fills the hole in the background image: the middle of the VAE's input range."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames start .. start + frames - 1 of a clip; `frames` is 4k + 1, which is what the VAE uses."""
+
+    name: str
+    start: int
+    frames: int
+
+    @property
+    def span(self) -> slice:
+        """The window's frames."""
+        return slice(self.start, self.start + self.frames)
+
+
+def cut_windows(frames: int, num_frames: int, ref_frames_max: int) -> list[Window]:
+    """The target window and, after it, the reference window of a clip; none when the clip is too short for both.
+
+    The two never share a frame: a model that may copy its target learns nothing else.
+    """
+    rest = min(ref_frames_max, frames - num_frames)
+    if rest < 1:
+        return []
+    return [Window("target0", 0, num_frames), Window("ref0", num_frames, 4 * ((rest - 1) // 4) + 1)]
+
+
+def fill_boxes(found: NDArray[np.floating], positions: NDArray[np.int64], frames: int) -> NDArray[np.float32]:
+    """Boxes [frames, 4] with the `found` ones at their positions and NaN elsewhere."""
+    boxes = np.full((frames, 4), np.nan, np.float32)
+    boxes[positions] = found
+    return boxes
+
+
+def person_hole(masks: NDArray[np.bool_], boxes: NDArray[np.floating], dilation: int) -> NDArray[np.bool_]:
+    """Where the person is in any frame, bool [H, W]: all masks and face boxes together, dilated.
+
+    Args:
+        masks: people in at least one frame, [n, H, W].
+        boxes: face boxes, [m, 4] xyxy or NaN; a face belongs to the person even where the masks miss it.
+        dilation: pixels to grow by, with a round brush; what little of the person stays visible would leak its motion.
+    """
+    hole = np.asarray(masks.any(axis=0), np.uint8)
+    for x0, y0, x1, y1 in boxes[np.isfinite(boxes).all(axis=1)].tolist():
+        rows = slice(max(0, math.floor(y0)), max(0, math.ceil(y1)))
+        hole[rows, max(0, math.floor(x0)) : max(0, math.ceil(x1))] = 1
+    if dilation:
+        brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilation + 1, 2 * dilation + 1))
+        hole = np.asarray(cv2.dilate(hole, brush), np.uint8)
+    return hole > 0
+
+
+def mask_background(frame: NDArray[np.uint8], hole: NDArray[np.bool_]) -> Frames:
+    """The background image I_bg as a clip of one frame [1, H, W, 3]: the hole is grey."""
+    masked = frame.copy()
+    masked[hole] = GREY
+    return masked[None]
