@@ -40,8 +40,9 @@ TEMPLATE = np.array(
 """insightface's five points of an aligned 112 x 112 face."""
 DIMENSION = 256
 PEOPLE_A_BATCH, STILLS_A_PERSON = 64, 2
-MARGIN, SCALE = 0.35, 32.0
-KEYPOINT_JITTER = 0.7
+MARGIN, SCALE = 0.3, 32.0
+PAIR_MARGIN, PAIR_SCALE = 0.2, 16.0
+KEYPOINT_JITTER = 0.8
 """How far (pixels of 64 x 112) the detector's keypoints stray from the truth."""
 
 
@@ -104,6 +105,17 @@ def margin_loss(embeddings: Tensor, centres: Tensor, person: Tensor, margin: flo
     return functional.cross_entropy(SCALE * logits, person)
 
 
+def pair_loss(embeddings: Tensor) -> Tensor:
+    """Rows 2i and 2i + 1 are one person: each must pick the other among the batch's people, with a margin.
+
+    It teaches from the first step, long before the centres of thousands of people have settled.
+    """
+    first, second = functional.normalize(embeddings).view(-1, 2, embeddings.shape[1]).unbind(1)
+    logits = PAIR_SCALE * (first @ second.T - PAIR_MARGIN * torch.eye(len(first)))
+    target = torch.arange(len(first))
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
 def align(frame: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The least-squares similarity of insightface's `norm_crop`, in closed form."""
     source, target = points - points.mean(0), TEMPLATE - TEMPLATE.mean(0)
@@ -118,10 +130,11 @@ def align(frame: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.u
 
 def sample_batch(rng: np.random.Generator, stills: Stills, people: int, per_person: int) -> tuple[Tensor, Tensor]:
     """Aligned, softened faces of `PEOPLE_A_BATCH` persons: pixels [B, 3, 112, 112] in [-1, 1], person [B]."""
-    chosen = np.repeat(rng.choice(people, PEOPLE_A_BATCH, replace=False), STILLS_A_PERSON)
+    persons = rng.choice(people, PEOPLE_A_BATCH, replace=False)
+    chosen = np.repeat(persons, STILLS_A_PERSON)
+    which = np.concatenate([rng.permutation(per_person)[:STILLS_A_PERSON] for _ in persons])
     pixels = np.empty((len(chosen), CROP, CROP, 3), np.uint8)
-    for row, person in enumerate(chosen):
-        index = int(person) * per_person + int(rng.integers(per_person))
+    for row, index in enumerate(chosen * per_person + which):
         matrix = random_view(rng, CLIP_SIZE)
         frame = soften(view(np.asarray(stills.frames[index]), matrix, CLIP_SIZE), rng)
         points = moved(stills.keypoints[index, :5], matrix) + rng.normal(0, KEYPOINT_JITTER, (5, 2))
@@ -131,7 +144,7 @@ def sample_batch(rng: np.random.Generator, stills: Stills, people: int, per_pers
 
 
 def train(out: Path, steps: int, seed: int, cache: Path) -> None:
-    """Train on one thread, the margin growing over the first third, and write the ONNX file."""
+    """Train on one thread, the class loss and its margin growing over the first third; write the ONNX file."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 0xFACE])
@@ -145,14 +158,16 @@ def train(out: Path, steps: int, seed: int, cache: Path) -> None:
         pixels, person = sample_batch(rng, stills, TRAINING.people, TRAINING.scenes * TRAINING.poses)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             embeddings = embedder(pixels)
-        loss = margin_loss(embeddings.float(), centres, person, MARGIN * min(1.0, 3 * step / steps))
+        progress = min(1.0, 3 * step / steps)
+        classes = margin_loss(embeddings.float(), centres, person, MARGIN * progress)
+        loss = pair_loss(embeddings.float()) + 0.5 * progress * classes
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(embedder.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
+            bar.set_postfix(loss=f"{loss.item():.3f}", classes=f"{classes.item():.2f}")
     models = out / "models" / PACK
     models.mkdir(parents=True, exist_ok=True)
     export(embedder.eval(), torch.zeros(1, 3, CROP, CROP), models / "w600k.onnx", ["embedding"])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tavr_synthetic.motion import sample_motion
-from tavr_synthetic.people import sample_person
+from tavr_synthetic.people import dressed, sample_person
 from tavr_synthetic.render import KEYPOINT_NAMES, render_clip, render_room
 from tavr_synthetic.scenes import sample_scene
 
@@ -16,7 +16,7 @@ SOURCE_SIZE = (72, 128)
 """Height and width of the tiny sources; `ingest` makes 64 x 112 of them."""
 CLIP_SIZE = (64, 112)
 TRAINING_SEED = 10_000_000
-"""People from here on are for training; the world and every test draw theirs below."""
+"""People from here on are for training; the measurements draw theirs from UNSEEN_SEED on, the world from 1e9 on."""
 UNSEEN_SEED = 5_000_000
 POSE_RATE = 1.1
 """Poses of one rendering lie this many a second apart, so that they differ."""
@@ -81,7 +81,7 @@ def _render(config: StillsConfig, folder: Path) -> None:
         rng = np.random.default_rng([seed, index % config.scenes, 0x5374])
         part = slice(index * config.poses, (index + 1) * config.poses)
         frames[part], truth = render_clip(
-            sample_person(seed),
+            dressed(sample_person(seed), int(rng.integers(1 << 31))),
             sample_scene(int(rng.integers(1 << 31))),
             sample_motion(int(rng.integers(1 << 31)), config.poses, POSE_RATE),
             (rng.random(config.poses) * (rng.random(config.poses) < 0.7)).astype(np.float32),
