@@ -43,8 +43,9 @@ def test_stage_package_has_the_same_files(root, stage):
         expected.append("checks.py")
     assert [name for name in expected if not (package / name).is_file()] == []
     assert len((package / "__main__.py").read_text().splitlines()) <= 16
-    functions = [node.name for node in ast.parse((package / "stage.py").read_text()).body
-                 if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node.name for node in ast.parse((package / "stage.py").read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
     assert stage in functions
     readme = (root / "packages" / stage / "README.md").read_text()
     for word in ("Reads", "Writes", "Decides", "Paper"):
@@ -57,8 +58,11 @@ def test_no_module_named_after_nothing(tracked):
 
 
 def test_files_stay_small(tracked, root):
-    long = {str(path.relative_to(root)): count for path in tracked
-            if path.suffix == ".py" and (count := len(path.read_text().splitlines())) > 400}
+    long = {
+        str(path.relative_to(root)): count
+        for path in tracked
+        if path.suffix == ".py" and (count := len(path.read_text().splitlines())) > 400
+    }
     assert long == {}
 
 

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from tavr_records.ids import sha256_file
 
-REGISTRY = re.compile(r"https?://[^\s\"'<>]*(?:/simple(?:/|\b)|\.whl|\.tar\.gz|\.tgz|/debian)|" + "pypi" + r"\.org|"
-                      + "files.python" + "hosted")
+REGISTRY = re.compile(
+    r"https?://[^\s\"'<>]*(?:/simple(?:/|\b)|\.whl|\.tar\.gz|\.tgz|/debian)|"
+     "pypi"
+     r"\.org|"
+     "files.python"
+     "hosted"
+)
 
 
 def test_no_registry_address(tracked, root):
@@ -29,8 +34,23 @@ def test_requirements_lock_is_fresh(root, tmp_path):
     """The hash-pinned list is what this checkout resolves to; a changed pyproject.toml needs `make lock`."""
     uv = shutil.which("uv") or str(root / ".tools/uv/bin/uv")
     out = tmp_path / "requirements.lock"
-    subprocess.run([uv, "export", "--all-packages", "--no-emit-workspace", "--no-header", "--quiet", "--offline",
-                    "--format", "requirements-txt", "-o", str(out)], cwd=root, check=True)
+    subprocess.run(
+        [
+            uv,
+            "export",
+            "--all-packages",
+            "--no-emit-workspace",
+            "--no-header",
+            "--quiet",
+            "--offline",
+            "--format",
+            "requirements-txt",
+            "-o",
+            str(out),
+        ],
+        cwd=root,
+        check=True,
+    )
     assert out.read_text() == (root / "requirements.lock").read_text(), "run `make lock`"
     pins = [line for line in out.read_text().splitlines() if "==" in line and not line.startswith(" ")]
     assert len(pins) > 100

@@ -1,7 +1,8 @@
 """`python -m tavr_benchmark`."""
 
-from tavr_benchmark.config import BenchmarkConfig
 from tavr_records.process import run_stage
+
+from tavr_benchmark.config import BenchmarkConfig
 
 
 def main() -> None:

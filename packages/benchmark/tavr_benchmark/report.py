@@ -59,24 +59,30 @@ def write_report(  # noqa: PLR0913 - the page shows this many things
     for pair_id in order:
         pair = pairs[pair_id]
         shots = scores[scores["pair_id"] == pair_id].drop_duplicates("method").set_index("method")
-        rows.append({
-            "pair_id": pair_id,
-            "ref": middle(root / "data/ingest" / clips[pair.ref_clip_id].path),
-            "target": middle(root / "data/ingest" / clips[pair.target_clip_id].path),
-            "caption": clips[pair.target_clip_id].caption,
-            "shots": [
-                {
-                    "method": method,
-                    "image": middle(root / "data/benchmark" / shots.loc[method, "path"]),
-                    "video": f"../../data/benchmark/{shots.loc[method, 'path']}",
-                    "id_target": float(shots.loc[method, "id_target"]),
-                }
-                for method in methods
-            ],
-        })
+        rows.append(
+            {
+                "pair_id": pair_id,
+                "ref": middle(root / "data/ingest" / clips[pair.ref_clip_id].path),
+                "target": middle(root / "data/ingest" / clips[pair.target_clip_id].path),
+                "caption": clips[pair.target_clip_id].caption,
+                "shots": [
+                    {
+                        "method": method,
+                        "image": middle(root / "data/benchmark" / shots.loc[method, "path"]),
+                        "video": f"../../data/benchmark/{shots.loc[method, 'path']}",
+                        "id_target": float(shots.loc[method, "id_target"]),
+                    }
+                    for method in methods
+                ],
+            }
+        )
     environment = Environment(loader=PackageLoader("tavr_benchmark"), autoescape=True)
     page = environment.get_template("report.html").render(
-        metrics=metrics, methods=methods, labels=LABELS, names=METRICS, rows=rows,
+        metrics=metrics,
+        methods=methods,
+        labels=LABELS,
+        names=METRICS,
+        rows=rows,
         versus=metrics[f"versus_{metrics['baseline']}"],
     )
     write_bytes(path, page.encode("utf-8"))

@@ -2,14 +2,12 @@
 
 import inspect
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
-from numpy.typing import NDArray
+from tavr_model.conditions import Conditions
 from tavr_model.generate import generate_latents
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents
@@ -17,12 +15,13 @@ from tavr_perception.identity import FaceIdentity, chamfer_similarity
 from tavr_perception.keypoints import KeypointEstimator, face_boxes
 from tavr_perception.lipsync import LipSync
 from tavr_perception.reward import VideoReward
+from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.media import Frames, Waveform, read_audio, read_video, write_video
+from tavr_records.memo import Memo
 from tavr_records.schemas import Clip, ClipPair, Score
 from tavr_training.dataset import LatentStore, build_conditions
 
 from tavr_benchmark.config import BenchmarkConfig, Method
-
 
 WAN_ARGUMENTS = set(inspect.signature(WanTransformer3DModel.__init__).parameters)
 TAVR_ARGUMENTS = set(inspect.signature(TAVRTransformer3DModel.__init__).parameters) - WAN_ARGUMENTS
@@ -44,13 +43,24 @@ def load_model(directory: Path, like: Path) -> TAVRTransformer3DModel:
 
 @dataclass(frozen=True)
 class Task:
-    """One generation to make and judge. `ref_pair` gives the reference clip, `pair` everything else."""
+    """One generation to make and judge. `ref_clip_id` is the reference, `pair` gives everything else."""
 
     name: str
     method: Method
     pair: ClipPair
     ref_clip_id: str
     seed: int
+
+    @property
+    def score_id(self) -> str:
+        """Digest of what makes this generation another than any other."""
+        parts = (self.name, self.pair.pair_id, self.ref_clip_id, self.method.ref_latent_frames, self.seed)
+        return sha256_bytes("|".join(map(str, parts)).encode())
+
+    @property
+    def path(self) -> str:
+        """Where the video lies below `data/benchmark`."""
+        return f"videos/{self.name}/{self.pair.pair_id}-{self.seed}.mp4"
 
 
 class Scorer:
@@ -79,18 +89,22 @@ class Scorer:
         frames, _ = read_video(self.data / clip.path)
         return frames[start : start + 4 * (latent_frames - 1) + 1]
 
-    def generate(self, model: TAVRTransformer3DModel, task: Task) -> NDArray[np.uint8]:
+    def generate(self, model: TAVRTransformer3DModel, task: Task, conditions: Conditions) -> Frames:
         """The generated frames [T, H, W, 3]."""
-        target = task.pair.target_clip_id
-        conditions = build_conditions(self.store, task.ref_clip_id, target, task.method.ref_latent_frames)
-        shape = tuple(self.store.tensor(target, "target0/latents").shape)
-        latents = generate_latents(model, self.scheduler, conditions, shape, task.seed, self.config.steps,
-                                   self.config.text_guidance, self.config.audio_guidance)
+        shape = self.store.tensor(task.pair.target_clip_id, "target0/latents").shape
+        latents = generate_latents(
+            model,
+            self.scheduler,
+            conditions,
+            (*shape,),
+            task.seed,
+            self.config.steps,
+            self.config.text_guidance,
+            self.config.audio_guidance,
+        )
         return decode_latents(self.vae, latents).numpy()
 
-    def score(  # noqa: PLR0913 - a generation is judged against this many things
-        self, task: Task, score_id: str, frames: Frames, target: Clip, ref: Clip, path: str
-    ) -> Score:
+    def score(self, task: Task, frames: Frames, target: Clip, ref: Clip) -> Score:
         """All metrics of one generation."""
         real, waveform = self.target_media(target)
         generated = self.identity.embed(frames)
@@ -99,7 +113,7 @@ class Scorer:
         sync = self.lipsync.score(frames, boxes, waveform, self.config.fps)
         reward = self.reward.score(frames, self.config.fps, target.caption)
         return Score(
-            score_id=score_id,
+            score_id=task.score_id,
             pair_id=task.pair.pair_id,
             method=task.name,
             person_id=task.pair.person_id,
@@ -115,21 +129,21 @@ class Scorer:
             overall=reward.overall,
             frames=len(frames),
             faceless_frames=int((~generated.found).sum()),
-            path=path,
+            path=task.path,
         )
 
-    def run(  # noqa: PLR0913 - see `score`
-        self, model: TAVRTransformer3DModel, task: Task, score_id: str, clips: Callable[[str], Clip], memo: Path
-    ) -> Score:
-        """Generate, write the mp4 with the driving sound into `memo`, judge; what `memo` holds is not done again."""
+    def run(self, model: TAVRTransformer3DModel, task: Task, target: Clip, ref: Clip, memo: Memo) -> Path:
+        """Generate, write `clip.mp4` with the driving sound and `score.json`; what `memo` holds is not done again."""
         torch.set_num_threads(1)
-        target, ref = clips(task.pair.target_clip_id), clips(task.ref_clip_id)
-        row, path = memo / f"{score_id}.json", f"videos/{task.name}/{task.pair.pair_id}-{task.seed}.mp4"
-        if row.exists():
-            return Score(**json.loads(row.read_text()))
-        frames = self.generate(model, task)
-        _, waveform = self.target_media(target)
-        write_video(memo / f"{score_id}.mp4", frames, self.config.fps, waveform, self.config.sample_rate)
-        score = self.score(task, score_id, frames, target, ref, path)
-        row.write_text(json.dumps(score.__dict__))
-        return score
+        method = task.method
+        conditions = build_conditions(self.store, ref.clip_id, target.clip_id, method.ref_latent_frames)
+
+        def build(folder: Path) -> None:
+            frames = self.generate(model, task, conditions)
+            _, waveform = self.target_media(target)
+            write_video(folder / "clip.mp4", frames, self.config.fps, waveform, self.config.sample_rate)
+            score = self.score(task, frames, target, ref)
+            (folder / "score.json").write_bytes(canonical_json(asdict(score)))
+
+        key = {"task": task.score_id, "conditions": conditions.digest(), "clips": [target.clip_sha256, ref.clip_sha256]}
+        return memo.entry(key, build)

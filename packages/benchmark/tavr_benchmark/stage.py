@@ -9,8 +9,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tavr_records.atomic import atomic_directory, write_bytes
 from tavr_records.errors import InputError
-from tavr_records.ids import canonical_json, sha256_bytes, sha256_file
+from tavr_records.fan_out import worker_count
+from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.manifest import read_manifest, write_manifest
+from tavr_records.memo import open_memo
 from tavr_records.schemas import Clip, ClipPair, Score
 from tavr_records.verdict import require_passed
 from tqdm import tqdm
@@ -40,10 +42,17 @@ def benchmark(config: BenchmarkConfig, root: Path = Path()) -> None:
             scores += run_method(scorer, tasks, root, clips, out)
         write_manifest(out / "manifest.parquet", Score, scores, ["score_id"])
     table = pd.DataFrame([asdict(score) for score in sorted(scores, key=lambda score: score.score_id)])
-    summary = summarise(table, sorted(config.methods), config.baseline, config.confidence, config.resamples,
-                        config.seed)
-    metrics = {"candidate": config.candidate, "baseline": config.baseline, "pairs": len(pairs),
-               "release": release_digest(pairs, clips), "confidence": config.confidence, **summary}
+    summary = summarise(
+        table, sorted(config.methods), config.baseline, config.confidence, config.resamples, config.seed
+    )
+    metrics = {
+        "candidate": config.candidate,
+        "baseline": config.baseline,
+        "pairs": len(pairs),
+        "release": release_digest(pairs, clips),
+        "confidence": config.confidence,
+        **summary,
+    }
     report = root / "reports/benchmark"
     write_bytes(report / "metrics.json", (json.dumps(metrics, indent=2, sort_keys=True) + "\n").encode())
     write_report(report / "report.html", metrics, table, root, clips, {pair.pair_id: pair for pair in pairs})
@@ -70,32 +79,39 @@ def reference_of(index: int, pairs: list[ClipPair], reference: Reference) -> str
 
 def run_method(scorer: Scorer, tasks: list[Task], root: Path, clips: dict[str, Clip], out: Path) -> list[Score]:
     """All generations of one method, on all cores, one thread each; what an earlier try finished is kept."""
+    config, name = scorer.config, tasks[0].name
     directory = root / tasks[0].method.model
-    config = scorer.config
-    key = {
-        "model": [sha256_file(path) for path in sorted(directory.glob("*.safetensors"))],
-        "sampling": [config.steps, config.text_guidance, config.audio_guidance, config.num_frames],
+    sampling = {
+        "steps": config.steps,
+        "guidance": [config.text_guidance, config.audio_guidance],
+        "num_frames": config.num_frames,
     }
-    memo = root / ".work/benchmark" / sha256_bytes(canonical_json(key))[:16]
-    memo.mkdir(parents=True, exist_ok=True)
+    networks = (config.vae, config.identity, config.keypoints, config.lipsync, config.reward)
+    packages = ["tavr_benchmark", "tavr_model", "tavr_perception", "tavr_records"]
+    memo = open_memo("benchmark", sampling, packages, [directory, *(root / folder for folder in networks)], root)
     model = load_model(directory, root / config.methods[config.candidate].model)
-    ids = [sha256_bytes(f"{t.name}|{t.pair.pair_id}|{t.ref_clip_id}|{t.method.ref_latent_frames}|{t.seed}".encode())
-           for t in tasks]
-    jobs = (delayed(scorer.run)(model, task, name, clips.__getitem__, memo)
-            for task, name in zip(tasks, ids, strict=True))
-    scores = list(tqdm(Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs), total=len(tasks),
-                       desc=f"benchmark {tasks[0].name}", unit="clip"))
-    for score in scores:
-        (out / score.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(memo / f"{score.score_id}.mp4", out / score.path)
+    jobs = (
+        delayed(scorer.run)(model, task, clips[task.pair.target_clip_id], clips[task.ref_clip_id], memo)
+        for task in tasks
+    )
+    entries = Parallel(n_jobs=worker_count(), prefer="threads", return_as="generator")(jobs)
+    scores: list[Score] = []
+    for task, entry in zip(tasks, tqdm(entries, total=len(tasks), desc=f"benchmark {name}", unit="clip"), strict=True):
+        scores.append(Score(**json.loads((entry / "score.json").read_bytes())))
+        (out / task.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(entry / "clip.mp4", out / task.path)
     return scores
 
 
 def release_digest(pairs: list[ClipPair], clips: dict[str, Clip]) -> str:
     """Names the benchmark release: digest of every pair with the bytes of its two clips and its prompt."""
     rows = [
-        [pair.pair_id, clips[pair.ref_clip_id].clip_sha256, clips[pair.target_clip_id].clip_sha256,
-         clips[pair.target_clip_id].caption]
+        [
+            pair.pair_id,
+            clips[pair.ref_clip_id].clip_sha256,
+            clips[pair.target_clip_id].clip_sha256,
+            clips[pair.target_clip_id].caption,
+        ]
         for pair in pairs
     ]
     return sha256_bytes(canonical_json(rows))

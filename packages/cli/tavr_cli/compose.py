@@ -1,4 +1,4 @@
-"""`params.yaml` is a lock file of `conf/`: composed by Hydra, resolved, checked against the stages' types, committed."""
+"""`params.yaml` is a lock file of `conf/`: composed by Hydra, resolved, type-checked, committed."""
 
 import importlib
 from collections.abc import Sequence
@@ -73,6 +73,6 @@ def render_params(params: dict[str, Any]) -> bytes:
     return (HEADER + text).encode("utf-8")
 
 
-def write_params(profile: str, overrides: Sequence[str] = (), root: Path = Path(".")) -> None:
+def write_params(profile: str, overrides: Sequence[str] = (), root: Path = Path()) -> None:
     """Compose `root/conf` and write `root/params.yaml`."""
     write_bytes(root / "params.yaml", render_params(compose_params(profile, overrides, root / "conf")))

@@ -1,5 +1,6 @@
 """What a generation is conditioned on: text, driving audio, reference video with its audio, background, motion."""
 
+import hashlib
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -46,6 +47,16 @@ class Conditions:
         if audio and self.driving_audio is not None:
             dropped = replace(dropped, driving_audio=torch.zeros_like(self.driving_audio))
         return dropped
+
+    def digest(self) -> str:
+        """SHA-256 of every tensor's name, shape and bytes: equal conditions give equal generations."""
+        state = hashlib.sha256()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                state.update(f"{field.name} {value.dtype} {tuple(value.shape)}".encode())
+                state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()
 
     def to(self, device: torch.device | str) -> "Conditions":
         """The same conditions on another device."""

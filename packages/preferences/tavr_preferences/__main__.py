@@ -1,7 +1,8 @@
 """`python -m tavr_preferences`."""
 
-from tavr_preferences.config import PreferencesConfig
 from tavr_records.process import run_stage
+
+from tavr_preferences.config import PreferencesConfig
 
 
 def main() -> None:

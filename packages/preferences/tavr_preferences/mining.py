@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tavr_records.atomic import atomic_file
+from tavr_records.memo import Memo
 
 Latents = NDArray[np.float32]  # [C, T, h, w]
 Draw = Callable[[int], tuple[Latents, float]]  # seed -> latents, similarity to the real target
@@ -67,16 +67,15 @@ def draw_until_apart(draw: Draw, seeds: list[int], min_margin: float) -> Drawn:
     return Drawn(tuple(generations))
 
 
-def memoised(draw: Draw, directory: Path, name: str) -> Draw:
-    """The same draws, each kept in `directory`, so that an interrupted run repeats none."""
+def memoised(draw: Draw, memo: Memo, condition: str) -> Draw:
+    """The same draws, each kept in `memo` under its condition: an interrupted run repeats none."""
 
     def remembered(seed: int) -> tuple[Latents, float]:
-        path = directory / f"{name[:16]}-{seed}.npz"
-        if not path.exists():
+        def build(folder: Path) -> None:
             latents, similarity = draw(seed)
-            with atomic_file(path) as temporary:
-                np.savez(temporary, latents=latents, similarity=np.float64(similarity))
-        with np.load(path) as kept:
+            np.savez(folder / "generation.npz", latents=latents, similarity=np.float64(similarity))
+
+        with np.load(memo.entry({"condition": condition, "seed": seed}, build) / "generation.npz") as kept:
             return kept["latents"], float(kept["similarity"])
 
     return remembered

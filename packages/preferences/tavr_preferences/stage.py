@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from tavr_model.conditions import Conditions
 from tavr_model.generate import generate_latents
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents
 from tavr_perception.identity import FaceEmbeddings, FaceIdentity, chamfer_similarity
 from tavr_records.atomic import atomic_directory, write_bytes
-from tavr_records.ids import canonical_json, sha256_bytes, sha256_file
+from tavr_records.fan_out import worker_count
+from tavr_records.ids import sha256_bytes
 from tavr_records.manifest import read_manifest, write_manifest
 from tavr_records.media import read_video
+from tavr_records.memo import open_memo
 from tavr_records.schemas import Clip, ClipPair, PreferencePair
 from tavr_records.shards import group_by_shard, write_shard
 from tavr_records.verdict import require_passed
@@ -65,39 +69,48 @@ class Miner:
         self.vae = AutoencoderKLWan.from_pretrained(root / config.vae)
         self.scheduler = UniPCMultistepScheduler.from_pretrained(root / config.scheduler)
         self.identity = FaceIdentity(root / config.identity)
-        weights = sorted((root / config.model).glob("*.safetensors"))
-        key = {"weights": [sha256_file(path) for path in weights], "steps": config.steps, "seed": config.seed,
-               "guidance": [config.text_guidance, config.audio_guidance], "ref": config.ref_latent_frames}
-        self.memo = root / ".work/preferences" / sha256_bytes(canonical_json(key))[:16]
+        sampling = {"steps": config.steps, "guidance": [config.text_guidance, config.audio_guidance]}
+        packages = ["tavr_preferences", "tavr_model", "tavr_perception"]
+        weights = [root / folder for folder in (config.model, config.vae, config.identity)]
+        self.memo = open_memo("preferences", sampling, packages, weights, root)
 
     def mine(self, pairs: list[ClipPair]) -> Iterator[tuple[ClipPair, Drawn]]:
         """Draw for every pair in order, `round_conditions` at a time on all cores."""
         size = self.config.round_conditions
         for start in range(0, len(pairs), size):
             group = pairs[start : start + size]
-            results = Parallel(n_jobs=-1, prefer="threads")(delayed(self.mine_one)(pair) for pair in group)
+            results = Parallel(n_jobs=worker_count(), prefer="threads")(delayed(self.mine_one)(pair) for pair in group)
             yield from zip(group, results, strict=True)
 
     def mine_one(self, pair: ClipPair) -> Drawn:
         """All draws of one condition; one thread, so that the result does not depend on the number of cores."""
         torch.set_num_threads(1)
-        seeds = [draw_seed(self.config.seed, pair.pair_id, index) for index in range(self.config.max_draws)]
-        draw = memoised(self.draw_for(pair), self.memo, pair.pair_id)
-        return draw_until_apart(draw, seeds, self.config.min_margin)
-
-    def draw_for(self, pair: ClipPair) -> Draw:
-        """A function from seed to (latents, similarity to the real target)."""
         config = self.config
         conditions = build_conditions(self.store, pair.ref_clip_id, pair.target_clip_id, config.ref_latent_frames)
-        shape = tuple(self.store.tensor(pair.target_clip_id, "target0/latents").shape)
+        seeds = [draw_seed(config.seed, pair.pair_id, index) for index in range(config.max_draws)]
+        draw = memoised(self.draw_for(pair, conditions), self.memo, f"{pair.pair_id} {conditions.digest()}")
+        return draw_until_apart(draw, seeds, config.min_margin)
+
+    def draw_for(self, pair: ClipPair, conditions: Conditions) -> Draw:
+        """A function from seed to (latents, similarity to the real target)."""
+        config = self.config
+        shape = self.store.tensor(pair.target_clip_id, "target0/latents").shape
         truth: list[FaceEmbeddings] = []
 
-        def draw(seed: int) -> tuple[np.ndarray, float]:
+        def draw(seed: int) -> tuple[NDArray[np.float32], float]:
             if not truth:
                 frames, _ = read_video(self.root / "data/ingest" / self.clips[pair.target_clip_id].path)
                 truth.append(self.identity.embed(frames[: config.num_frames]))
-            latents = generate_latents(self.model, self.scheduler, conditions, shape, seed, config.steps,
-                                       config.text_guidance, config.audio_guidance)
+            latents = generate_latents(
+                self.model,
+                self.scheduler,
+                conditions,
+                (*shape,),
+                seed,
+                config.steps,
+                config.text_guidance,
+                config.audio_guidance,
+            )
             generated = self.identity.embed(decode_latents(self.vae, latents).numpy())
             return latents.numpy(), chamfer_similarity(generated, truth[0]).value
 

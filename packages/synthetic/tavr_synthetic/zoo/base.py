@@ -15,13 +15,15 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from joblib import Parallel, delayed
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from tavr_synthetic.zoo.corpus import CorpusConfig, captions, load_corpus
+from tavr_synthetic.zoo.muon import MuonWithAdamW
 from tavr_synthetic.zoo.vae import to_pixels
 
-TEXT_LENGTH = 48
+TEXT_LENGTH = 128
 ARCHITECTURE = {
     "patch_size": (1, 2, 2),
     "num_attention_heads": 6,
@@ -38,12 +40,13 @@ ARCHITECTURE = {
     "rope_max_seq_len": 64,
 }
 TEXT_DROPOUT = 0.1
-EMA_DECAY = 0.998
+EMA_DECAY = 0.995
+NOT_HIDDEN = ("patch_embedding", "proj_out", "time_embedder", "scale_shift_table")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The corpus in latent space: latents [N, 16, T, h, w] float16, text [N + 1, TEXT_LENGTH, 64] (last: empty)."""
+    """The corpus in latent space: latents [N, 16, T, h, w] float16, text [N + 1, TEXT_LENGTH, 64] (last: null)."""
 
     latents: Tensor
     text: Tensor
@@ -68,8 +71,13 @@ def encode_text(text_encoder: Path, tokenizer: Path, captions: list[str]) -> Ten
     states = []
     with torch.no_grad():
         for start in range(0, len(captions), 256):
-            batch = tokens(captions[start : start + 256], padding="max_length", max_length=TEXT_LENGTH,
-                           truncation=True, return_tensors="pt")
+            batch = tokens(
+                captions[start : start + 256],
+                padding="max_length",
+                max_length=TEXT_LENGTH,
+                truncation=True,
+                return_tensors="pt",
+            )
             hidden = encoder(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
             states.append(hidden * batch.attention_mask[..., None])
     return torch.cat(states)
@@ -86,8 +94,9 @@ def load_encoded(zoo: Path, cache: Path, config: CorpusConfig) -> Encoded:
         )
         bar = tqdm(chunks, total=-(-config.clips // 32), desc="encode", unit="chunk")
         torch.save(torch.cat(list(bar)), path)
-    text = encode_text(zoo / "text_encoder", zoo / "tokenizer", [*captions(config), ""])
-    return Encoded(torch.load(path), text)
+    text = encode_text(zoo / "text_encoder", zoo / "tokenizer", captions(config))
+    null = torch.zeros(1, *text.shape[1:])
+    return Encoded(torch.load(path), torch.cat([text, null]))
 
 
 def velocity_loss(model: WanTransformer3DModel, clean: Tensor, text: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,7 +104,7 @@ def velocity_loss(model: WanTransformer3DModel, clean: Tensor, text: Tensor, gen
     noise = torch.randn(clean.shape, generator=generator)
     t = torch.sigmoid(torch.randn(clean.shape[0], generator=generator))
     t_wide = t.view(-1, 1, 1, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # flash's backward is slow on a CPU
         output = model((1 - t_wide) * clean + t_wide * noise, t * 1000, text, return_dict=False)[0]
     return (output.float() - (noise - clean)).square().mean()
 
@@ -107,21 +116,19 @@ def train(zoo: Path, out: Path, cache: Path, minutes: float, seed: int, clips: i
     generator = torch.Generator().manual_seed(seed)
     model = WanTransformer3DModel(**ARCHITECTURE) if resume is None else WanTransformer3DModel.from_pretrained(resume)
     average = {name: value.detach().float().clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = MuonWithAdamW(model, muon_rate=0.015, adam_rate=2e-3, adam_names=NOT_HIDDEN)
     started, step, smooth, saved = time.monotonic(), 0, 0.0, time.monotonic()
     with tqdm(total=int(minutes * 60), unit="s") as bar:
         while (elapsed := time.monotonic() - started) < minutes * 60:
             done = elapsed / (minutes * 60)
-            single = resume is None and done < 0.2
-            optimizer.param_groups[0]["lr"] = 1.2e-3 * min(1, (step + 1) / 200) * (1 - 0.95 * done**2)
-            picks = torch.randint(len(data.latents), (48 if single else 12,), generator=generator)
+            single = resume is None and done < 0.25
+            picks = torch.randint(len(data.latents), (96 if single else 16,), generator=generator)
             clean = data.latents[picks, :, :1] if single else data.latents[picks]
             texts = torch.where(torch.rand(len(picks), generator=generator) < TEXT_DROPOUT, len(data.text) - 1, picks)
             loss = velocity_loss(model, clean.float(), data.text[texts], generator)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            optimizer.step(min(1, (step + 1) / 50) * max(0.02, 1 - done))
             decay = min(EMA_DECAY, (step + 1) / (step + 10))
             with torch.no_grad():
                 for name, value in model.state_dict().items():
@@ -158,13 +165,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path(".work/zoo"))
     parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--clips", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, default=None, help="go on from these weights, on whole clips only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(arguments.zoo, arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.clips,
-          arguments.resume)
+    train(
+        arguments.zoo,
+        arguments.out,
+        arguments.cache,
+        arguments.minutes,
+        arguments.seed,
+        arguments.clips,
+        arguments.resume,
+    )
     write_scheduler(arguments.zoo / "scheduler", flow_shift=3.0)
 
 

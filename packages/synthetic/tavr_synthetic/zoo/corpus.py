@@ -1,4 +1,4 @@
-"""The clips that the generative tiny weights (VAE, base) are trained on: many people, framed as `ingest` frames them."""
+"""The clips that the tiny VAE and base are trained on: many people, framed as `ingest` frames them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -40,11 +40,12 @@ SIGMA = 1.6
 BATCH = 32
 EMPTY_SHARE = 0.15
 PEAK_WEIGHT = 30.0
+CHOICE_WEIGHT, CHOICE_SCALE = 0.02, 12.0
 
 
 def build_model() -> Any:
     """Sapiens2's pose estimator, narrow: 4 layers of width 80, patches of 8, heat maps at half size."""
-    names = dict(enumerate(KEYPOINT_NAMES))
+    names: dict[int, str] = dict(enumerate(KEYPOINT_NAMES))
     config = Sapiens2Config(
         patch_size=8,
         image_size=list(CLIP_SIZE),
@@ -106,6 +107,18 @@ def sample_batch(
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255, heat_maps(points)
 
 
+def heat_loss(heat: Tensor, target: Tensor) -> Tensor:
+    """Squared error that weighs peaks, and the choice of the right place among all: [B, K, h, w] each.
+
+    The second term is a softmax over places; squared error alone is slow to tell one eye from the other.
+    """
+    squared = ((1 + PEAK_WEIGHT * target) * (heat - target).square()).mean()
+    mass = target.flatten(2)
+    places = mass / mass.sum(-1, keepdim=True).clamp(min=1e-6)
+    choice = -(places * (CHOICE_SCALE * heat.flatten(2)).log_softmax(-1)).sum(-1).mean()
+    return squared + CHOICE_WEIGHT * choice
+
+
 def train(out: Path, steps: int, seed: int, cache: Path) -> None:
     """Train on one thread and save model and processor (float16)."""
     torch.set_num_threads(1)
@@ -122,7 +135,7 @@ def train(out: Path, steps: int, seed: int, cache: Path) -> None:
         pixels, target = sample_batch(rng, stills, rooms, BATCH)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             heat = model(pixel_values=(pixels - mean) / std).heatmaps
-        loss = ((1 + PEAK_WEIGHT * target) * (heat.float() - target).square()).mean()
+        loss = heat_loss(heat.float(), target)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

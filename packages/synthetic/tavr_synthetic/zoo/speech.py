@@ -84,7 +84,7 @@ def degrade(sound: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     if rng.random() < 0.3:
         delay = int(rng.integers(80, 800))
         result[delay:] += np.float32(rng.uniform(0.05, 0.3)) * sound[:-delay]
-    return result * np.float32(rng.uniform(0.2, 1.0))
+    return (result * np.float32(rng.uniform(0.2, 1.0))).astype(np.float32)
 
 
 def standardized(sound: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -172,7 +172,7 @@ def main() -> None:
     """Train, save and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="writes OUT/speech")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)

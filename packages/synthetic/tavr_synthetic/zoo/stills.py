@@ -157,7 +157,9 @@ def soften(frame: NDArray[np.uint8], rng: np.random.Generator, strength: float =
     if rng.random() < 0.4:
         quality = int(rng.integers(25, 90))
         _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.uint8)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None, "what imencode wrote, imdecode reads"
+        frame = decoded[..., ::-1].astype(np.uint8)
     values = frame.astype(np.float32)
     if rng.random() < 0.6:
         gain = rng.uniform(0.88, 1.12) * rng.uniform(0.95, 1.05, size=3)
