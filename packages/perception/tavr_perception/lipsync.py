@@ -92,7 +92,7 @@ class LipSync:
         if set(values) != {field.name for field in fields(SyncNetConfig)}:
             raise InputError(f"{directory / 'config.json'}: fields {sorted(values)} are not those of SyncNetConfig")
         if values["edge"] not in ("zeros", "overlap"):
-            raise InputError(f"{directory / 'config.json'}: edge is {values['edge']!r}; write \"zeros\" or \"overlap\"")
+            raise InputError(f'{directory / "config.json"}: edge is {values["edge"]!r}; write "zeros" or "overlap"')
         self.config = SyncNetConfig(**values)
         self._network = SyncNet(self.config)
         state = {name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()}
