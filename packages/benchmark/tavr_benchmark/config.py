@@ -11,7 +11,7 @@ class Reference(Enum):
     other = "other"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Method:
     """One row of the tables: a model directory (ours, or a plain Wan base), and how it is referenced."""
 
@@ -20,7 +20,7 @@ class Method:
     reference: Reference
 
 
-@dataclass(frozen=True)
+@dataclass
 class BenchmarkConfig:
     """What is compared, and how every clip is generated and judged.
 
@@ -53,7 +53,7 @@ class BenchmarkConfig:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class CheckBenchmarkConfig:
     """Limits of `check_benchmark`."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreferencesConfig:
     """How preference pairs are mined.
 
@@ -33,7 +33,7 @@ class PreferencesConfig:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class CheckPreferencesConfig:
     """Limits of `check_preferences`."""
 
