@@ -64,13 +64,11 @@ def clip_tensors(seed: int, shape: tuple[int, int, int, int], audio: tuple[int, 
     }
 
 
-def write_latents(directory: Path, clips: dict[str, str], shape=SHAPE, audio=AUDIO, text_dim=TEXT_DIM, ref=3) -> None:
+def write_latents(directory: Path, clips: dict[str, str], shape=SHAPE, text_dim=TEXT_DIM, audio=AUDIO) -> None:
     """Shards and manifest for {clip id: person id}."""
     rows = []
     for shard, members in group_by_shard(sorted(clips), 1).items():
-        tensors = {
-            clip: clip_tensors(int(clip[:8], 16), shape, audio, text_dim, ref) for clip in members
-        }
+        tensors = {clip: clip_tensors(int(clip[:8], 16), shape, audio, text_dim, 3) for clip in members}
         flat = {f"{clip}/{key}": entry[0] for clip in members for key, entry in tensors[clip].items()}
         offsets = write_shard(directory / shard, flat)
         for clip in members:
@@ -184,8 +182,6 @@ def read_params(root: Path) -> dict[str, Any]:
 def write_machine(root: Path, name: str, micro_batch: int, every: int, **deepspeed: Any) -> Path:
     path = root / f"{name}.json"
     path.write_text(
-        json.dumps(
-            {"micro_batch_per_device": micro_batch, "checkpoint_every_steps": every, "deepspeed": deepspeed}
-        )
+        json.dumps({"micro_batch_per_device": micro_batch, "checkpoint_every_steps": every, "deepspeed": deepspeed})
     )
     return path

@@ -13,6 +13,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
 from tavr_model.packing import FrameGroup, PackedLayout
+from tavr_model.rms_norm import rms_norm
 from tavr_model.rope import rotate
 
 
@@ -59,19 +60,31 @@ def pack_text(
     return raw, PackedText(raw, lengths, tuple(biases), tuple(target), tuple(reference))
 
 
+def softmax_dtype(value: Tensor) -> torch.dtype:
+    """Precision of the softmax: that of `value`; float32 on a CPU, whose bfloat16 kernel is slow backward."""
+    return torch.float32 if value.device.type == "cpu" else value.dtype
+
+
+def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention of query [B, n, H, D] over key / value [B, m, H, D] -> [B, n, H, D], outside of any autocast."""
+    dtype = softmax_dtype(value)
+    q, k, v = (tensor.to(dtype).transpose(1, 2) for tensor in (query, key, value))
+    with torch.autocast(value.device.type, enabled=False):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Softmax attention of query [n, H, D] over key / value [m, H, D] -> [n, H, D]."""
+    """One sample's attention: query [n, H, D] over key / value [m, H, D] -> [n, H, D]."""
     if key.shape[0] == 1:  # the softmax over one key is 1
-        return value.expand(query.shape[0], -1, -1)
-    heads = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))
-    mask = None if bias is None else bias.to(query.dtype).expand(1, 1, query.shape[0], -1)
-    return F.scaled_dot_product_attention(*heads, attn_mask=mask).squeeze(0).transpose(0, 1)
+        return value.to(softmax_dtype(value)).expand(query.shape[0], -1, -1)
+    if bias is not None:
+        bias = bias.to(softmax_dtype(value)).expand(1, 1, query.shape[0], -1)
+    return _softmax_attention(query[None], key[None], value[None], bias)[0]
 
 
 def _normed(norm: nn.RMSNorm, projected: Tensor, heads: int) -> Tensor:
     """Wan's RMS norm across all heads in float32, then the head axis split off: [..., H, D]."""
-    weight = None if norm.weight is None else norm.weight.float()
-    return F.rms_norm(projected.float(), norm.normalized_shape, weight, norm.eps).unflatten(-1, (heads, -1))
+    return rms_norm(projected, norm.weight, norm.eps or 1e-6).unflatten(-1, (heads, -1))
 
 
 def _heads(attn: WanAttention, query: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,13 +94,18 @@ def _heads(attn: WanAttention, query: Tensor, context: Tensor) -> tuple[Tensor, 
     return query, _normed(attn.norm_k, attn.to_k(context), attn.heads), value
 
 
+def _project_out(attn: WanAttention, attended: Tensor, hidden: Tensor) -> Tensor:
+    """The output projection, in the precision of the layer's input."""
+    return attn.to_out[0](attended.type_as(hidden))
+
+
 def reference_self_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, rotary: Tensor) -> Tensor:
     """Eq. 2 in two steps: [z, z_bg] attend to [z, z_bg, z_ref]; z_ref attends to itself, by the same layer.
 
     hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask.
     """
     query, key, value = _heads(attn, hidden, hidden)
-    query, key = (rotate(heads, rotary).type_as(value) for heads in (query, key))
+    query, key = (rotate(heads, rotary) for heads in (query, key))
     sizes = [sample.total for sample in layout.samples]
     out: list[Tensor] = []
     for sample, q, k, v in zip(layout.samples, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
@@ -98,13 +116,12 @@ def reference_self_attention(attn: WanAttention, hidden: Tensor, layout: PackedL
         main, reference = q.split(parts)
         out.append(_attend(main, k, v))
         out.append(_attend(reference, k.split(parts)[1], v.split(parts)[1]))
-    return attn.to_out[0](torch.cat(out).flatten(1))
+    return _project_out(attn, torch.cat(out).flatten(1), hidden)
 
 
 def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, text: PackedText) -> Tensor:
     """Each sample's main tokens read its prompt, its reference tokens the reference prompt; hidden [N, d] -> [N, d]."""
     query, key, value = _heads(attn, hidden, text.tokens)
-    query, key = query.type_as(value), key.type_as(value)
     keys, values = key.split(text.lengths), value.split(text.lengths)
     sizes = [size for sample in layout.samples for size in (sample.main, sample.reference)]
     prompts = [prompt for pair in zip(text.target, text.reference, strict=True) for prompt in pair]
@@ -113,25 +130,22 @@ def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayou
         for q, prompt in zip(query.split(sizes), prompts, strict=True)
         if len(q)
     ]
-    return attn.to_out[0](torch.cat(out).flatten(1))
+    return _project_out(attn, torch.cat(out).flatten(1), hidden)
 
 
 def audio_cross_attention(attn: WanAttention, hidden: Tensor, groups: Sequence[FrameGroup], audio: Tensor) -> Tensor:
     """Eq. 3-5: the tokens of each latent frame attend to the L audio tokens of that frame.
 
-    Args:
-        hidden: [A, d], the tokens of all groups in group order (background tokens are not among them).
-        audio: [F, L, d], the audio tokens of all groups' frames.
+    `hidden` [A, d] are the tokens of all groups in group order (background tokens are not among them), `audio`
+    [F, L, d] the audio tokens of all groups' frames.
     """
     query, key, value = _heads(attn, hidden, audio)
-    query, key = query.type_as(value), key.type_as(value)
     frames = [group.frames for group in groups]
     tokens = [len(group.tokens) for group in groups]
     out: list[Tensor] = []
     for group, q, k, v in zip(groups, query.split(tokens), key.split(frames), value.split(frames), strict=True):
         slots = q if group.gather is None else q.index_select(0, group.gather)
         slots = slots.unflatten(0, (group.frames, group.width))
-        block = F.scaled_dot_product_attention(slots.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        block = block.transpose(1, 2).flatten(2).flatten(0, 1)
+        block = _softmax_attention(slots, k, v).flatten(2).flatten(0, 1)
         out.append(block if group.scatter is None else block.index_select(0, group.scatter))
-    return attn.to_out[0](torch.cat(out))
+    return _project_out(attn, torch.cat(out), hidden)

@@ -20,9 +20,11 @@ def audio_windows(
     """Cut [frames, window, layers, features] from per-frame `features` [F, layers, features] at 25 fps.
 
     Args:
+        features: of the whole clip.
         frames: number of latent frames to serve.
         first_latent: global index of the first of them (> 0 in the later windows of a long video).
         start_frame: pixel frame of `features` that latent 0 encodes (a reference window starts inside its clip).
+        window: frames a latent frame hears.
 
     Frames before the start or beyond the end of `features` are zeros.
     """
@@ -36,7 +38,9 @@ def audio_windows(
 class AudioProjector(nn.Module):
     """A window of speech features to L audio tokens of the transformer's width (shape of MultiTalk's projector)."""
 
-    def __init__(self, window: int, layers: int, features: int, hidden: int, tokens: int, width: int) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - the shape of two ends and a middle
+        self, window: int, layers: int, features: int, hidden: int, tokens: int, width: int
+    ) -> None:
         super().__init__()
         self.tokens = tokens
         self.linear_1 = nn.Linear(window * layers * features, hidden)

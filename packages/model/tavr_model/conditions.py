@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -60,8 +61,8 @@ class Conditions:
 
     def to(self, device: torch.device | str) -> "Conditions":
         """The same conditions on another device."""
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Conditions(**{name: None if value is None else value.to(device) for name, value in moved.items()})
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 
 
 @dataclass(frozen=True)

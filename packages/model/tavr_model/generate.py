@@ -1,6 +1,7 @@
 """Sampling latents: UniPC over the guided velocity (paper A.1: 24 steps, text 5.0, audio 1.8)."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
@@ -12,7 +13,7 @@ from tavr_model.transformer import TAVRTransformer3DModel
 
 
 @torch.inference_mode()
-def generate_latents(  # noqa: PLR0913 - a sampling run has this many choices
+def generate_latents(  # noqa: PLR0913, PLR0917 - a sampling run has this many choices
     model: TAVRTransformer3DModel,
     scheduler: UniPCMultistepScheduler,
     conditions: Conditions,
@@ -26,15 +27,20 @@ def generate_latents(  # noqa: PLR0913 - a sampling run has this many choices
     """Draw one clip's latents.
 
     Args:
+        model: the velocity network.
         scheduler: its configuration is used, its state is not touched.
+        conditions: the full context; the guidance branches are made from it.
         shape: [C, latent frames, height / 8, width / 8] of the new frames.
         seed: of the initial noise, drawn on the CPU so that it is the same everywhere.
+        steps: of the solver.
+        text_guidance: s_t of form A.
+        audio_guidance: s_a of form A.
         progress: called with (steps done, steps) after every step.
 
     Returns:
         Normalised latents, float32, of the given shape.
     """
-    solver = UniPCMultistepScheduler.from_config(scheduler.config)
+    solver = cast("UniPCMultistepScheduler", UniPCMultistepScheduler.from_config(scheduler.config))
     solver.set_timesteps(steps)
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device

@@ -4,6 +4,8 @@ Target frames sit at t = 0..; the background and the reference get offsets of th
 from taking a reference frame for the continuation of the video and copying its pose; Wan-S2V and LongCat do the same).
 """
 
+from typing import cast
+
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor
@@ -26,10 +28,11 @@ def gather_rotary(rope: WanRotaryPosEmbed, positions: Tensor) -> Tensor:
             f"rotary position {int(positions.max())} is beyond rope_max_seq_len {rope.max_seq_len}; "
             "use fewer reference frames or a smaller offset"
         )
-    positions = positions.to(rope.freqs_cos.device)
+    cosines, sines = cast("Tensor", rope.freqs_cos), cast("Tensor", rope.freqs_sin)
+    positions = positions.to(cosines.device)
     sizes = (rope.t_dim, rope.h_dim, rope.w_dim)
-    cos = [table[rows] for table, rows in zip(rope.freqs_cos.split(sizes, dim=1), positions.unbind(1), strict=True)]
-    sin = [table[rows] for table, rows in zip(rope.freqs_sin.split(sizes, dim=1), positions.unbind(1), strict=True)]
+    cos = [table[rows] for table, rows in zip(cosines.split(sizes, dim=1), positions.unbind(1), strict=True)]
+    sin = [table[rows] for table, rows in zip(sines.split(sizes, dim=1), positions.unbind(1), strict=True)]
     # Wan's tables repeat every angle for both halves of a pair; one of the two is enough for a complex number.
     return torch.complex(torch.cat(cos, 1)[:, 0::2].float(), torch.cat(sin, 1)[:, 0::2].float()).unsqueeze(1)
 

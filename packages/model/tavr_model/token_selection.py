@@ -30,7 +30,8 @@ def face_tokens(boxes: NDArray[np.floating], height: int, width: int) -> Mask:
 
     Args:
         boxes: [frames, 4] x0, y0, x1, y1 in pixels; NaN where no face was found. Expanding the box is the caller's.
-        height, width: of the frame in pixels, multiples of 16.
+        height: of the frame in pixels, a multiple of 16.
+        width: likewise.
 
     Returns:
         bool [latent frames, height / 16, width / 16]; a latent frame without a face keeps nothing.
@@ -50,14 +51,14 @@ def face_tokens(boxes: NDArray[np.floating], height: int, width: int) -> Mask:
 
 
 def background_tokens(hole: Mask) -> Mask:
-    """Background tokens to keep, bool [height / 16, width / 16]: those with any pixel outside `hole` [height, width]."""
+    """Background tokens to keep, bool [height / 16, width / 16]: those with a pixel outside `hole` [height, width]."""
     height, width = hole.shape
     blocks = hole.reshape(height // TOKEN_PIXELS, TOKEN_PIXELS, width // TOKEN_PIXELS, TOKEN_PIXELS)
-    return ~blocks.all(axis=(1, 3))
+    return np.asarray(~blocks.all(axis=(1, 3)))
 
 
 def foreground_mask(hole: Mask) -> Mask:
     """The mask `m` of Eq. 7 on the latent grid, bool [height / 8, width / 8]: the hole, max-pooled."""
     height, width = hole.shape
     blocks = hole.reshape(height // LATENT_PIXELS, LATENT_PIXELS, width // LATENT_PIXELS, LATENT_PIXELS)
-    return blocks.any(axis=(1, 3))
+    return np.asarray(blocks.any(axis=(1, 3)))

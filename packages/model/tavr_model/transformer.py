@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -22,6 +23,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformerBlock,
 )
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tavr_model.attention import (
     PackedText,
@@ -52,24 +54,25 @@ class BlockContext:
 
 
 def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
-    """normed * (1 + scale) + shift with one row of shift / scale [rows, d] a segment; nothing is made per token."""
+    """Normed * (1 + scale) + shift with one row of shift / scale [rows, d] a segment; nothing is made per token."""
     pieces = normed.split([length for length, _ in segments])
-    rows = [row for _, row in segments]
-    scale = 1 + scale
-    return torch.cat([torch.addcmul(shift[row], p, scale[row]) for p, row in zip(pieces, rows, strict=True)])
+    shifts, scales = shift.unbind(0), (1 + scale).unbind(0)
+    parts = zip(pieces, segments, strict=True)
+    return torch.cat([torch.addcmul(shifts[row], piece, scales[row]) for piece, (_, row) in parts])
 
 
 def add_gated(hidden: Tensor, update: Tensor, gate: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
-    """hidden + update * gate with one row of gate [rows, d] a segment, in float32."""
+    """Hidden + update * gate with one row of gate [rows, d] a segment, in float32."""
     lengths = [length for length, _ in segments]
+    gates = gate.unbind(0)
     pieces = zip(hidden.float().split(lengths), update.float().split(lengths), segments, strict=True)
-    return torch.cat([torch.addcmul(h, u, gate[row]) for h, u, (_, row) in pieces]).type_as(hidden)
+    return torch.cat([torch.addcmul(h, u, gates[row]) for h, u, (_, row) in pieces]).type_as(hidden)
 
 
 class TAVRTransformerBlock(WanTransformerBlock):
     """Wan's block with an audio cross-attention after the text cross-attention, no gate (as HuMo)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - Wan's block has these arguments
         self, dim: int, ffn_dim: int, num_heads: int, qk_norm: str | None, cross_attn_norm: bool, eps: float
     ) -> None:
         super().__init__(dim, ffn_dim, num_heads, qk_norm or "rms_norm_across_heads", cross_attn_norm, eps)
@@ -119,7 +122,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     )  # fmt: skip
 
     @register_to_config
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - Wan's arguments, then TAVR's
         self,
         patch_size: tuple[int, ...] = (1, 2, 2),
         num_attention_heads: int = 40,
@@ -134,15 +137,15 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         qk_norm: str | None = "rms_norm_across_heads",
         eps: float = 1e-6,
         rope_max_seq_len: int = 1024,
-        text_len: int = 512,
+        text_len: int = 512,  # noqa: ARG002 - read from the configuration, as the offsets below
         audio_window: int = WINDOW,
         audio_layers: int = 12,
         audio_features: int = 768,
         audio_tokens: int = 32,
         audio_hidden: int = 512,
-        target_offset: int = 0,
-        background_offset: int = 30,
-        reference_offset: int = 31,
+        target_offset: int = 0,  # noqa: ARG002
+        background_offset: int = 30,  # noqa: ARG002
+        reference_offset: int = 31,  # noqa: ARG002
     ) -> None:
         super().__init__()
         width = num_attention_heads * attention_head_dim
@@ -174,22 +177,23 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def from_base(cls, directory: str | Path, seed: int = 0, **tavr_config: int) -> "TAVRTransformer3DModel":
         """Load a diffusers WanTransformer3DModel checkpoint; the audio layers are drawn from `seed`, silent.
 
-        Args:
-            tavr_config: TAVR's own constructor arguments (text_len, audio_*, *_offset).
+        `tavr_config` holds TAVR's own constructor arguments (text_len, audio_*, *_offset).
 
         Raises:
             ValueError: the base's parameters are not exactly this model's without the audio layers.
         """
-        base = WanTransformer3DModel.from_pretrained(str(directory))
+        base = WanTransformer3DModel.from_pretrained(str(directory), torch_dtype=torch.float32)
         names = set(cls._get_init_keys(cls)) - {"self"}
-        config = {name: value for name, value in base.config.items() if name in names}
+        config: dict[str, Any] = {name: value for name, value in base.config.items() if name in names}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = cls(**{**config, **tavr_config})
+            arguments: dict[str, Any] = config | tavr_config
+            model = cls(**arguments)
         mismatch = model.load_state_dict(base.state_dict(), strict=False, assign=True)
         missing = [name for name in mismatch.missing_keys if not any(part in name for part in AUDIO_PARAMETERS)]
         if missing or mismatch.unexpected_keys:
-            raise ValueError(f"{directory}: not a Wan2.1 T2V base: lacks {missing}, has also {mismatch.unexpected_keys}")
+            extra = mismatch.unexpected_keys
+            raise ValueError(f"{directory}: not a Wan2.1 T2V base: lacks {missing}, has also {extra}")
         return model.eval()
 
     def forward(self, samples: Sequence[SampleInputs], timesteps: Times) -> list[Latents]:
@@ -203,16 +207,16 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             B velocities, each of its sample's latent shape.
         """
         config = self.config
-        offsets = RopeOffsets(config.target_offset, config.background_offset, config.reference_offset)
-        layout = plan_packing(samples, tuple(config.patch_size), offsets)
+        offsets = RopeOffsets(config["target_offset"], config["background_offset"], config["reference_offset"])
+        layout = plan_packing(samples, tuple(config["patch_size"]), offsets)
         weight = self.patch_embedding.weight
-        hidden = nn.functional.linear(
-            layout.patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias
-        ).to(weight.dtype)
+        hidden = nn.functional.linear(layout.patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias).to(
+            weight.dtype
+        )
         context, temb = self._context(samples, timesteps, layout, hidden)
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden = self._gradient_checkpointing_func(block, hidden, context)  # pyright: ignore[reportCallIssue]
+                hidden = checkpoint(block, hidden, context, use_reentrant=False)
             else:
                 hidden = block(hidden, context)
         return self._project_out(hidden, layout, temb)
@@ -221,7 +225,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self, samples: Sequence[SampleInputs], timesteps: Tensor, layout: PackedLayout, hidden: Tensor
     ) -> tuple[BlockContext, Tensor]:
         """Embed time, text and audio once for all blocks; also the time embeddings [B + 1, d] for the output."""
-        text, plan = _gather_prompts(samples, self.config.text_len)
+        text, plan = _gather_prompts(samples, self.config["text_len"])
         times = torch.cat([timesteps.to(hidden.device, torch.float32), timesteps.new_zeros(1, dtype=torch.float32)])
         temb, projected, tokens, _ = self.condition_embedder(times, text.to(hidden.dtype))
         text_plan = PackedText(tokens, plan.lengths, plan.biases, plan.target, plan.reference)
@@ -240,7 +244,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         lengths = [sample.target for sample in layout.samples]
         segments = [(length, row) for row, length in enumerate(lengths)]
         normed = modulate(self.norm_out(target.float()), shift, scale, segments).type_as(hidden)
-        patch: tuple[int, int, int] = tuple(self.config.patch_size)
+        patch: tuple[int, int, int] = tuple(self.config["patch_size"])
         outputs = self.proj_out(normed).split(lengths)
         return [unpatchify(out, sample.grid, patch) for out, sample in zip(outputs, layout.samples, strict=True)]
 

@@ -11,7 +11,7 @@ def _statistics(vae: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each latent channel, [1, C, 1, 1, 1]."""
     return tuple(  # type: ignore[return-value]
         torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
+        for values in (vae.config["latents_mean"], vae.config["latents_std"])
     )
 
 

@@ -48,7 +48,7 @@ def cross_scene_examples(pairs: Sequence[ClipPair], store: LatentStore, excluded
         clips = (pair.ref_clip_id, pair.target_clip_id)
         cached = all(store.has(clip, f"{window}/latents") for clip in clips for window in ("target0", "ref0"))
         if pair.split == "train" and cached and not excluded.intersection((pair.pair_id, *clips)):
-            directions.update((clips, clips[::-1]))
+            directions.update((clips, (pair.target_clip_id, pair.ref_clip_id)))
     if not directions:
         raise InputError("data/pairs/manifest.parquet: no pair of split train; add people with several scenes")
     return [Example(ref_clip, target_clip) for ref_clip, target_clip in sorted(directions)]

@@ -45,17 +45,17 @@ def preference_objective(
         inputs = [SampleInputs(point.z_t, contexts[index // 2]) for index, point in enumerate(points)]
         with torch.no_grad():
             frozen = _errors(frozen_model(inputs, timesteps(points)), points, batch, config)
-        anchors = [sample.anchor.to(device) for sample in batch] if config.anchor == "target" else []
-        inputs += [SampleInputs(point.z_t, context) for point, context in zip(anchors, contexts, strict=False)]
-        predictions: list[Tensor] = model(inputs, timesteps([*points, *anchors]))
-        trained = _errors(predictions[: len(points)], points, batch, config)
+        predictions: list[Tensor] = model(inputs, timesteps(points))
+        trained = _errors(predictions, points, batch, config)
         preference = preference_loss(
             PreferenceErrors(trained[0::2], trained[1::2], frozen[0::2], frozen[1::2]), config.beta
         )
-        if anchors:
-            mse = velocity_errors(predictions[len(points) :], anchors).mean()
+        if config.anchor == "winner":  # its prediction is already there
+            mse = velocity_errors(predictions[0::2], points[0::2]).mean()
         else:
-            mse = velocity_errors(predictions[0 : len(points) : 2], points[0::2]).mean()
+            anchors = [sample.anchor.to(device) for sample in batch]
+            inputs = [SampleInputs(point.z_t, context) for point, context in zip(anchors, contexts, strict=True)]
+            mse = velocity_errors(model(inputs, timesteps(anchors)), anchors).mean()
         _require_equal_start(preference.loss, batch)
         return {
             "loss": config.mse_weight * mse + config.dpo_weight * preference.loss,

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from tavr_model.audio import audio_windows
 from tavr_model.conditions import Conditions
@@ -72,7 +71,7 @@ class LatentStore:
         raise InputError(f"{self.directory}/manifest.parquet: no clip/audio of any clip; run the stage latents")
 
 
-def build_conditions(  # noqa: PLR0913 - the parts of a condition
+def build_conditions(  # noqa: PLR0913, PLR0917 - the parts of a condition
     store: LatentStore,
     ref_clip: str,
     target_clip: str,
@@ -85,11 +84,9 @@ def build_conditions(  # noqa: PLR0913 - the parts of a condition
 ) -> Conditions:
     """Text, driving audio and background of the target clip; the first latent frames of the reference window.
 
-    Args:
-        ref_latent_frames: r; the reference is the first r latent frames of `ref_window`, which is the encoding of its
-            first 4 (r - 1) + 1 pixel frames.
-        token_selection: False keeps all reference tokens.
-        ref_audio: False leaves the reference stream without sound.
+    The reference is the first r = `ref_latent_frames` latent frames of `ref_window`, which are the encoding of its
+    first 4 (r - 1) + 1 pixel frames. Without `token_selection` all its tokens are kept; without `ref_audio` the
+    reference stream hears nothing.
 
     Raises:
         InputError: a tensor is missing, or the window is shorter than r.
@@ -100,7 +97,8 @@ def build_conditions(  # noqa: PLR0913 - the parts of a condition
             f"{store.directory}: reference of {ref_latent_frames} latent frames asked of clip {ref_clip}, "
             f"whose {ref_window} has {available}; lower ref_latent_frames or raise latents.ref_frames_max"
         )
-    target, ref = (store.row(clip, f"{w}/latents") for clip, w in ((target_clip, target_window), (ref_clip, ref_window)))
+    target = store.row(target_clip, f"{target_window}/latents")
+    ref = store.row(ref_clip, f"{ref_window}/latents")
     frames = latent_frames(target.frames)
     driving = store.tensor(target_clip, "clip/audio").float()
     heard = store.tensor(ref_clip, "clip/audio").float()

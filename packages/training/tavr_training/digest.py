@@ -18,9 +18,8 @@ PACKAGES = ("tavr_model", "tavr_training", "tavr_records")
 def training_directory(stage: str, config: Any, machine: Machine, inputs: Sequence[Path], root: Path) -> Path:
     """Where this training keeps its state: the same inputs find it again, anything else starts anew.
 
-    Args:
-        config: the stage's parameter section, a dataclass.
-        inputs: files and folders the training reads; each counts by content.
+    `config` is the stage's parameter section, a dataclass; `inputs` are the files and folders the training reads,
+    each of which counts by content.
 
     Raises:
         InputError: an input is missing.

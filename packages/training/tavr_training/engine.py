@@ -1,5 +1,7 @@
 """DeepSpeed: one process group, one engine. Nothing here needs a compiler, a launcher or a network."""
 
+import atexit
+import math
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -49,19 +51,20 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-@contextmanager
-def process_group() -> Generator[Group]:
-    """Join the group a launcher described in the environment (RANK, WORLD_SIZE), or be the only process."""
+def join_group() -> Group:
+    """Join the group a launcher described in the environment (RANK, WORLD_SIZE), or be the only process.
+
+    The group lasts as long as the process, since DeepSpeed keeps it in its own globals.
+    """
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend)
-    else:
-        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        yield Group(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        if "RANK" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        atexit.register(dist.destroy_process_group)
+    return Group(dist.get_rank(), dist.get_world_size())
 
 
 class Engine:
@@ -70,12 +73,15 @@ class Engine:
     def __init__(self, model: nn.Module, optimizer: OptimizerConfig, machine: Machine, group: Group) -> None:
         deepspeed = _import_deepspeed()
         self.micro_batch, self.accumulation = split_batch(optimizer.global_batch, group.size, machine)
-        self._config = optimizer
+        self._config, self._grad_norm = optimizer, 0.0
+        # Without ZeRO every process holds all averaged gradients; limiting them here tells their norm.
+        self._limit_here = machine.deepspeed.get("zero_optimization", {}).get("stage", 0) == 0
         adamw = torch.optim.AdamW(
             model.parameters(),
             lr=optimizer.learning_rate,
             betas=(optimizer.beta1, optimizer.beta2),
             weight_decay=optimizer.weight_decay,
+            fused=True,
         )
         config: dict[str, Any] = {
             "steps_per_print": QUIET,
@@ -83,7 +89,7 @@ class Engine:
             **machine.deepspeed,
             "train_micro_batch_size_per_gpu": self.micro_batch,
             "gradient_accumulation_steps": self.accumulation,
-            "gradient_clipping": optimizer.max_grad_norm,
+            "gradient_clipping": 0.0 if self._limit_here else optimizer.max_grad_norm,
         }
         self.module, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=config)
 
@@ -97,11 +103,18 @@ class Engine:
     def accumulate(self, loss: Tensor) -> None:
         """Back-propagate one micro batch; the last one of a global batch also takes the optimizer step."""
         self.module.backward(loss)
+        if self._limit_here and self.module.is_gradient_accumulation_boundary():
+            norm = nn.utils.clip_grad_norm_(self.module.module.parameters(), self._config.max_grad_norm)
+            self._grad_norm = float(norm)
+            if not math.isfinite(self._grad_norm):
+                return  # the weights stay as they are; the caller stops
         self.module.step()
+        if not self._limit_here:
+            self._grad_norm = float(self.module.get_global_grad_norm() or 0.0)
 
     def grad_norm(self) -> float:
         """The gradient norm of the last step before it was limited."""
-        return float(self.module.get_global_grad_norm() or 0.0)
+        return self._grad_norm
 
     def save(self, directory: Path) -> None:
         """Write this process's part of a checkpoint."""
@@ -123,9 +136,12 @@ class Engine:
 
 
 def _import_deepspeed() -> Any:
-    """DeepSpeed, told not to compile its shared-memory operator (it is optional, and compilers are not assumed)."""
+    """DeepSpeed, told that no operator needs compiling: its shared-memory one is optional, compilers are not assumed.
+
+    Left alone it probes for all of them with whatever compiler it finds.
+    """
     import deepspeed
     import deepspeed.ops
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.ops.__dict__["__compatible_ops__"] = {"deepspeed_shm_comm": False}
     return deepspeed

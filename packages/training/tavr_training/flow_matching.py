@@ -1,4 +1,7 @@
-"""Flow matching (paper Eq. 6). Time: t = 0 clean, t = 1 noise; velocity = noise - latents; the network reads t * 1000."""
+"""Flow matching (paper Eq. 6).
+
+Time: t = 0 clean, t = 1 noise; velocity = noise - latents; the network reads t * 1000.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

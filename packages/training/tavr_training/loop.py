@@ -26,7 +26,7 @@ from tqdm import tqdm
 from tavr_training.checkpoint import Checkpoints
 from tavr_training.config import NumericsConfig, OptimizerConfig
 from tavr_training.digest import training_directory
-from tavr_training.engine import Engine, Group, process_group
+from tavr_training.engine import Engine, Group, join_group
 from tavr_training.journal import Journal, read_losses, write_ledger, write_losses
 from tavr_training.machine import Machine, read_machine
 from tavr_training.metrics import summarise, write_metrics
@@ -106,9 +106,8 @@ def train(
 ) -> None:
     """Train `model` in place and write `model/`, `ledger.parquet`, `losses.csv` and `metrics.json`.
 
-    Args:
-        draw: makes the sample of (step, slot in the global batch).
-        loss: named scalars, means over the batch; `loss` is the one that is minimised.
+    `draw` makes the sample of (step, slot in the global batch); `loss` gives named scalars, means over the batch, of
+    which the one called `loss` is minimised.
 
     Raises:
         InputError: a loss that is not finite (names step and clips), an unknown dtype.
@@ -118,7 +117,8 @@ def train(
         raise InputError(f"numerics.dtype is {training.numerics.dtype!r}; choose one of {', '.join(DTYPES)}")
     torch.set_num_threads(training.numerics.threads)
     stop = _Stop()
-    with stop.listening(), process_group() as group:
+    with stop.listening():
+        group = join_group()
         engine = Engine(model.train(), training.optimizer, training.machine, group)
         checkpoints = Checkpoints(training.work, group.rank, group.barrier)
         start = checkpoints.latest() or 0
@@ -144,7 +144,7 @@ def train(
         group.barrier()
 
 
-def _step(  # noqa: PLR0913 - the loop's working parts
+def _step(  # noqa: PLR0913, PLR0917 - the loop's working parts
     training: Training,
     engine: Engine,
     group: Group,
@@ -193,6 +193,7 @@ def _write_timing(training: Training, group: Group, steps: int, seconds: float) 
 def _write_outputs(training: Training, model: Any) -> None:
     """Model, ledger, losses and metrics, all or nothing."""
     with stage_output(training.out) as out:
+        model.register_to_config(_name_or_path="")  # where it started is in the record, not in the bytes
         model.save_pretrained(out / "model")
         write_ledger(training.work, out / "ledger.parquet")
         rows = read_losses(training.work)

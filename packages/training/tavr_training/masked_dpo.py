@@ -35,7 +35,8 @@ def masked_error(prediction: Tensor, velocity: Tensor, foreground_mask: Tensor |
     """The squared error inside the mask, a scalar.
 
     Args:
-        prediction, velocity: [C, T, h, w].
+        prediction: f, [C, T, h, w].
+        velocity: y, of the same shape.
         foreground_mask: [h, w], true on the person, the same for all frames; None for the unmasked variant.
         reduction: `mean` over all elements, `masked_mean` over those inside the mask, or `sum`.
 

@@ -11,7 +11,7 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
 
 
 class EpochSampler:
-    """Walks a list of items in a new order each epoch; slot s of step n is the same whatever the number of processes."""
+    """Walks a list of items in a new order each epoch, the same on any number of processes."""
 
     def __init__(self, items: int, global_batch: int, seed: int, stage: str) -> None:
         assert items > 0, "nothing to sample from"
