@@ -131,7 +131,7 @@ def _plan_clip(config: WorldConfig, person: int, scene: int, section: int) -> Pl
         height=config.height,
         width=config.width,
         center=(float(rng.uniform(0.44, 0.56)), float(rng.uniform(0.46, 0.50))),
-        scale=float(rng.uniform(0.93, 1.04)),
+        scale=float(rng.uniform(1.06, 1.18)),
     )
 
 
