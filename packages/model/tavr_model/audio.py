@@ -38,7 +38,7 @@ def audio_windows(
 class AudioProjector(nn.Module):
     """A window of speech features to L audio tokens of the transformer's width (shape of MultiTalk's projector)."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the shape of two ends and a middle
+    def __init__(  # noqa: PLR0913 - the shape of two ends and a middle
         self, window: int, layers: int, features: int, hidden: int, tokens: int, width: int
     ) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from tavr_model.transformer import TAVRTransformer3DModel
 
 
 @torch.inference_mode()
-def generate_latents(  # noqa: PLR0913, PLR0917 - a sampling run has this many choices
+def generate_latents(  # noqa: PLR0913 - a sampling run has this many choices
     model: TAVRTransformer3DModel,
     scheduler: UniPCMultistepScheduler,
     conditions: Conditions,

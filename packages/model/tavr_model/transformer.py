@@ -72,7 +72,7 @@ def add_gated(hidden: Tensor, update: Tensor, gate: Tensor, segments: Sequence[t
 class TAVRTransformerBlock(WanTransformerBlock):
     """Wan's block with an audio cross-attention after the text cross-attention, no gate (as HuMo)."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - Wan's block has these arguments
+    def __init__(  # noqa: PLR0913 - Wan's block has these arguments
         self, dim: int, ffn_dim: int, num_heads: int, qk_norm: str | None, cross_attn_norm: bool, eps: float
     ) -> None:
         super().__init__(dim, ffn_dim, num_heads, qk_norm or "rms_norm_across_heads", cross_attn_norm, eps)
@@ -122,7 +122,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     )  # fmt: skip
 
     @register_to_config
-    def __init__(  # noqa: PLR0913, PLR0917 - Wan's arguments, then TAVR's
+    def __init__(  # noqa: PLR0913 - Wan's arguments, then TAVR's
         self,
         patch_size: tuple[int, ...] = (1, 2, 2),
         num_attention_heads: int = 40,

@@ -67,7 +67,7 @@ class GenerationStore:
             raise InputError(f"{self._directory / pair.shard}: unreadable ({error}); run preferences again") from error
 
 
-def draw_preference_sample(  # noqa: PLR0913, PLR0917 - two stores, a pair, its place and how it is drawn
+def draw_preference_sample(  # noqa: PLR0913 - two stores, a pair, its place and how it is drawn
     store: LatentStore,
     generations: GenerationStore,
     pair: PreferencePair,

@@ -71,7 +71,7 @@ class LatentStore:
         raise InputError(f"{self.directory}/manifest.parquet: no clip/audio of any clip; run the stage latents")
 
 
-def build_conditions(  # noqa: PLR0913, PLR0917 - the parts of a condition
+def build_conditions(  # noqa: PLR0913 - the parts of a condition
     store: LatentStore,
     ref_clip: str,
     target_clip: str,

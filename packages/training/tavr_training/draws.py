@@ -53,7 +53,7 @@ def ref_window(ref_latent_frames: int) -> str:
     return f"ref0[0:{ref_latent_frames}]"
 
 
-def draw_flow_sample(  # noqa: PLR0913, PLR0917 - where the sample goes and how it is drawn
+def draw_flow_sample(  # noqa: PLR0913 - where the sample goes and how it is drawn
     store: LatentStore,
     example: Example,
     config: ConditionsConfig,

@@ -144,7 +144,7 @@ def train(
         group.barrier()
 
 
-def _step(  # noqa: PLR0913, PLR0917 - the loop's working parts
+def _step(  # noqa: PLR0913 - the loop's working parts
     training: Training,
     engine: Engine,
     group: Group,
