@@ -1,6 +1,8 @@
 """Where the person is: YOLO11-seg from ONNX through ultralytics (AGPL-3.0), which only this module imports."""
 
+import atexit
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ MIN_CONFIDENCE = 0.25
 
 
 class PersonSegmenter:
-    """`directory/model.onnx`, a YOLO11-seg export of fixed input size; one thread, no network, no settings written.
+    """`directory/model.onnx`, a YOLO11-seg export of fixed input size; one thread, no network.
 
     Raises:
         InputError: the file is missing.
@@ -25,8 +27,7 @@ class PersonSegmenter:
         path = directory / "model.onnx"
         if not path.is_file():
             raise InputError(f"{path}: missing; run the stage `weights`, which fetches and verifies the pinned weights")
-        for name, value in OFFLINE.items():
-            os.environ.setdefault(name, value)
+        _keep_ultralytics_quiet()
         import onnxruntime
         import torch
         from ultralytics import YOLO
@@ -55,3 +56,13 @@ class PersonSegmenter:
         return self._yolo.predict(
             images, conf=MIN_CONFIDENCE, classes=[PERSON], retina_masks=True, verbose=False, save=False
         )
+
+
+def _keep_ultralytics_quiet() -> None:
+    """No telemetry, no installing, no log lines; its settings file goes to a folder that ends with the process."""
+    for name, value in {**OFFLINE, "YOLO_VERBOSE": "false"}.items():
+        os.environ.setdefault(name, value)
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="ultralytics-")
+        atexit.register(folder.cleanup)
+        os.environ["YOLO_CONFIG_DIR"] = folder.name

@@ -106,11 +106,12 @@ def train(out: Path, epochs: int, seed: int, cache: Path) -> None:
     """Train from scratch on one thread and write `out/model.onnx`."""
     for name, value in OFFLINE.items():
         os.environ.setdefault(name, value)
-    import torch
-    from ultralytics import YOLO
-
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        os.environ.setdefault("YOLO_CONFIG_DIR", str(folder))
+        import torch
+        from ultralytics import YOLO
+
         data = write_dataset(folder / "data", cache, seed)
         architecture = folder / "yolo11n-seg.yaml"
         architecture.write_text(ARCHITECTURE)
