@@ -28,6 +28,7 @@ from tavr_records.withdrawals import read_withdrawals
 from tavr_ingest.config import CheckIngestConfig
 
 BASELINE_TOLERANCE = 0.05
+_WAV_HEADER = 44
 
 
 def check_ingest(config: CheckIngestConfig, root: Path = Path()) -> None:
@@ -102,10 +103,11 @@ def _expected(frames: int, config: CheckIngestConfig) -> int:
 
 
 def _samples(path: Path) -> int:
-    """Samples of a wav file, -1 when it is missing or is no wav."""
+    """Samples of a 16-bit mono wav file, -1 when it is missing, is no wav or ends early."""
     try:
         with wave.open(str(path)) as file:
-            return file.getnframes()
+            samples = file.getnframes()
+        return samples if path.stat().st_size >= 2 * samples + _WAV_HEADER else -1
     except (OSError, EOFError, wave.Error):
         return -1
 

@@ -58,9 +58,9 @@ def decode(path: Path, seconds: float, sample_rate: int) -> tuple[Footage, Wavef
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise RefusedClipError("unreadable", "no video stream")
+            footage, start = _decode_video(container, seconds)
             if not container.streams.audio:
                 raise RefusedClipError("no_audio", "no audio stream")
-            footage, start = _decode_video(container, seconds)
         with av.open(str(path)) as container:
             return footage, _decode_audio(container, start, footage.seconds, sample_rate)
     except (av.error.FFmpegError, OSError, ValueError) as error:

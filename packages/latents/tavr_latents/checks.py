@@ -1,5 +1,6 @@
 """`python -m tavr_latents.checks`: every clip's tensors are there, finite and of a sane size, and none is lost."""
 
+import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -112,9 +113,7 @@ def _measure(index: Sequence[CachedClip], folder: Path) -> Iterator[tuple[Any, .
     for row in index:
         shards[row.shard][row.clip_id].append(row)
     for shard, clips in sorted(shards.items()):
-        path = folder / shard
-        data = path.read_bytes() if path.is_file() else b""
-        tensors = read_tensors(data) if data else {}
+        data, tensors = _open(folder / shard)
         for clip_id, rows in sorted(clips.items()):
             known = {row.key: tensors[name] for row in rows if (name := f"{clip_id}/{row.key}") in tensors}
             true = len(known) == len(rows) and all(
@@ -122,6 +121,15 @@ def _measure(index: Sequence[CachedClip], folder: Path) -> Iterator[tuple[Any, .
             )
             frames = {row.key: row.frames for row in rows}
             yield (clip_id, rows[0].person_id, len(known), true, *_window_frames(frames), *_statistics(known))
+
+
+def _open(path: Path) -> tuple[bytes, Tensors]:
+    """A shard's bytes and tensors; none of a missing or damaged one, which the rules then show."""
+    try:
+        data = path.read_bytes()
+        return data, read_tensors(data)
+    except (OSError, ValueError, KeyError, struct.error):
+        return b"", {}
 
 
 def _window_frames(frames: dict[str, int]) -> tuple[int, int]:
