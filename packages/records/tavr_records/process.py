@@ -24,6 +24,7 @@ OFFLINE = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "DS_ACCELERATOR": "cpu" if not Path("/dev/nvidia0").exists() else "cuda",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other on a machine that is shared
 }
 
 
