@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-STAGE = '''
+STAGE = """
 import json, os, sys, time
 from pathlib import Path
 import yaml
@@ -65,7 +65,7 @@ except InputError as error:
     print(f"{name}: {error}", file=sys.stderr); sys.exit(2)
 except RefusedError as error:
     print(f"{name}: {error}", file=sys.stderr); sys.exit(3)
-'''
+"""
 PARAMS = {
     "_compose": {"profile": "tiny", "overrides": []},
     "sources": {"seed": 0},

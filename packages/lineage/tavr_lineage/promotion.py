@@ -93,12 +93,46 @@ def promote(root: Path, candidate: str, target: str, approvals: Sequence[Approva
         RefusedError: the gate said no; the message lists every reason.
         InputError: as `open_case`.
     """
-    root = repository_root(root)
-    case = open_case(root, candidate, target, approvals)
+    return promote_case(root, open_case(root, candidate, target, approvals), approvals)
+
+
+def promote_case(root: Path, case: Case, approvals: Sequence[Approval] = ()) -> Promotion:
+    """As `promote`, for a case that is already judged.
+
+    Raises:
+        RefusedError: the gate said no; the message lists every reason.
+    """
+    root, target = repository_root(root), case.target
+    if not case.decision.allow:
+        log_refusal(root, case, approvals)
+        raise RefusedError(refusal(case))
     key = signing_key(root)
-    facts = {
+    facts = _facts(root, case, approvals)
+    attestation = read_file(root, case.commit, ATTESTATION)
+    told = {
+        "record-sha256": case.record_sha256,
+        "attestation-sha256": sha256_bytes(attestation) if attestation is not None else "none",
+        "policy-sha256": case.policy_sha256,
         "run": case.record["run"]["run_id"],
-        "target": target,
+    }
+    version = register(root, case.policy.artifact, case.commit, told, key)
+    tag = assign(root, version, target, told, key)
+    append(root, "promoted", now(), {**facts, "version": version.label, "tags": [version.name, tag]})
+    return Promotion(version.label, target, case.commit, (version.name, tag), case.record_sha256, key.fingerprint)
+
+
+def log_refusal(root: Path, case: Case, approvals: Sequence[Approval] = ()) -> None:
+    """Write the gate's no, with every reason, to the log."""
+    root = repository_root(root)
+    append(root, "refused", now(), {**_facts(root, case, approvals), "reasons": list(case.decision.reasons)})
+
+
+def _facts(root: Path, case: Case, approvals: Sequence[Approval]) -> dict[str, Any]:
+    """What the log says of a decision."""
+    key = signing_key(root)
+    return {
+        "run": case.record["run"]["run_id"],
+        "target": case.target,
         "commit": case.commit,
         "record_sha256": case.record_sha256,
         "policy_sha256": case.policy_sha256,
@@ -107,20 +141,6 @@ def promote(root: Path, candidate: str, target: str, approvals: Sequence[Approva
         "key": key.fingerprint,
         "public_key": key.public,
     }
-    if not case.decision.allow:
-        append(root, "refused", now(), {**facts, "reasons": list(case.decision.reasons)})
-        raise RefusedError(refusal(case))
-    attestation = read_file(root, case.commit, ATTESTATION)
-    told = {
-        "record-sha256": case.record_sha256,
-        "attestation-sha256": sha256_bytes(attestation) if attestation is not None else "none",
-        "policy-sha256": case.policy_sha256,
-        "run": str(facts["run"]),
-    }
-    version = register(root, case.policy.artifact, case.commit, told, key)
-    tag = assign(root, version, target, told, key)
-    append(root, "promoted", now(), {**facts, "version": version.label, "tags": [version.name, tag]})
-    return Promotion(version.label, target, case.commit, (version.name, tag), case.record_sha256, key.fingerprint)
 
 
 def rollback(root: Path, target: str, label: str, reason: str) -> Promotion:

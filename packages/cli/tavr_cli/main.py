@@ -1,0 +1,166 @@
+"""The command `tavr`. Every import of weight happens inside its command, so that `tavr --help` is quick."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from tavr_records.errors import InputError, RefusedError
+
+EXIT_BAD_INPUT, EXIT_DENIED, EXIT_INTERRUPTED = 2, 3, 130
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Values of conf/ to change, as section.key=value.")]
+
+
+@app.callback()
+def tavr() -> None:
+    """A talking-avatar model's whole life: retrain, judge, promote, generate."""
+
+
+@app.command()
+def params(
+    overrides: Overrides = None,
+    profile: Annotated[str, typer.Option(help="A file of conf/profile.")] = "tiny",
+) -> None:
+    """Compose conf/ into params.yaml."""
+    from tavr_cli.compose import write_params
+
+    write_params(profile, overrides or [])
+
+
+@app.command()
+def retrain(  # noqa: PLR0913 - a command has as many options as its form has fields
+    overrides: Overrides = None,
+    profile: Annotated[str, typer.Option(help="A file of conf/profile.")] = "tiny",
+    base_run: Annotated[str, typer.Option(help="Take unchanged stages from: latest, none, or a run id.")] = "latest",
+    reason: Annotated[str, typer.Option(help="Why; it goes on the record.")] = "",
+    promote: Annotated[bool, typer.Option(help="Promote to dev when the gate allows.")] = True,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Run uncommitted changes; cannot be promoted.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole pipeline on a branch of its own, judge the candidate and promote it."""
+    from pydantic import ValidationError
+    from tavr_flows.launch import retrain_here
+    from tavr_flows.parameters import RetrainParameters
+
+    try:
+        parameters = RetrainParameters.model_validate(
+            {
+                "profile": profile,
+                "base_run": base_run,
+                "overrides": overrides or [],
+                "reason": reason,
+                "promote": promote,
+                "allow_dirty": allow_dirty,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{field}: {first['msg']}, not {first['input']!r}") from error
+    code, message, summary = retrain_here(Path.cwd(), parameters)
+    if as_json:
+        _print_json({"exit": code, "message": message, "summary": summary})
+    elif summary is not None:
+        print("\n" + Path(summary["paths"]["run"], "summary.md").read_text(encoding="utf-8"))
+    if code != 0:
+        print(f"tavr: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+@app.command()
+def up(port: Annotated[int, typer.Option(help="Port of the Prefect page on 127.0.0.1.")] = 4200) -> None:
+    """Start the Prefect server, a worker and the deployments; Ctrl-C stops them."""
+    from tavr_flows.deploy import up as start
+
+    start(Path.cwd(), port)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Runs, versions, and which version holds which stage."""
+    from tavr_cli.status import print_status, read_status
+
+    found = read_status(Path.cwd())
+    if as_json:
+        _print_json(found)
+    else:
+        print_status(found)
+
+
+@app.command()
+def promote(
+    candidate: Annotated[str, typer.Argument(help="A run id, a version or a commit.")],
+    to: Annotated[str, typer.Option(help="Target stage of conf/policy.yaml.")] = "dev",
+    approver: Annotated[list[str] | None, typer.Option(help="Who approved; may be given more than once.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the gate says.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a candidate and, if the gate allows, let it hold a stage by a signed tag."""
+    from dataclasses import asdict
+
+    from tavr_lineage.gate import Approval
+    from tavr_lineage.promotion import log_refusal, open_case, promote_case, refusal
+
+    approvals = [Approval(name, "form") for name in approver or []]
+    case = open_case(Path.cwd(), candidate, to, approvals)
+    decision = {"allow": case.decision.allow, "reasons": list(case.decision.reasons), "commit": case.commit, "to": to}
+    promotion = promote_case(Path.cwd(), case, approvals) if case.decision.allow and not dry_run else None
+    if as_json:
+        _print_json({**decision, "promotion": asdict(promotion) if promotion is not None else None})
+    elif promotion is not None:
+        print(f"{promotion.version} holds {to}: {', '.join(promotion.tags)}")
+    elif case.decision.allow:
+        print(f"the gate allows {candidate} for {to}")
+    if not case.decision.allow:
+        if not dry_run:
+            log_refusal(Path.cwd(), case, approvals)
+        raise RefusedError(refusal(case))
+
+
+@app.command()
+def rollback(
+    version: Annotated[str, typer.Argument(help="A version that held the stage before, such as v0.0.3.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes into the tag and the log.")],
+    to: Annotated[str, typer.Option(help="The stage to roll back.")] = "dev",
+    as_json: AsJson = False,
+) -> None:
+    """Let an earlier version hold a stage again, by one more signed tag."""
+    from dataclasses import asdict
+
+    from tavr_lineage.promotion import rollback as roll_back
+
+    promotion = roll_back(Path.cwd(), to, version, reason)
+    if as_json:
+        _print_json(asdict(promotion))
+    else:
+        print(f"{promotion.version} holds {to} again: {promotion.tags[1]}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def main() -> None:
+    """Run the command; the user's mistakes are one line and an exit code, never a traceback."""
+    try:
+        app()
+    except InputError as error:
+        _end(str(error), EXIT_BAD_INPUT)
+    except RefusedError as error:
+        _end(str(error), EXIT_DENIED)
+    except KeyboardInterrupt:
+        _end("interrupted; run again to carry on", EXIT_INTERRUPTED)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"tavr: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
