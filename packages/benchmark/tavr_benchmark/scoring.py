@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Scorer:
         self.keypoints = KeypointEstimator(root / config.keypoints)
         self.lipsync = LipSync(root / config.lipsync)
         self.reward = VideoReward(root / config.reward)
+        self.one_at_a_time = threading.Lock()  # the VAE and the judges keep state of a call in themselves
 
     def target_media(self, clip: Clip) -> tuple[Frames, Waveform]:
         """The first `num_frames` frames of a clip and their sound."""
@@ -102,7 +104,8 @@ class Scorer:
             self.config.text_guidance,
             self.config.audio_guidance,
         )
-        return decode_latents(self.vae, latents).numpy()
+        with self.one_at_a_time:
+            return decode_latents(self.vae, latents).numpy()
 
     def score(self, task: Task, frames: Frames, target: Clip, ref: Clip) -> Score:
         """All metrics of one generation."""
@@ -142,7 +145,8 @@ class Scorer:
             frames = self.generate(model, task, conditions)
             _, waveform = self.target_media(target)
             write_video(folder / "clip.mp4", frames, self.config.fps, waveform, self.config.sample_rate)
-            score = self.score(task, frames, target, ref)
+            with self.one_at_a_time:
+                score = self.score(task, frames, target, ref)
             (folder / "score.json").write_bytes(canonical_json(asdict(score)))
 
         key = {"task": task.score_id, "conditions": conditions.digest(), "clips": [target.clip_sha256, ref.clip_sha256]}
