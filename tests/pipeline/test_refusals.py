@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import ml_dtypes  # noqa: F401 - gives numpy the name bfloat16
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file

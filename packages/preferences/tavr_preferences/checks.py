@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
@@ -15,6 +16,7 @@ from tavr_preferences.config import CheckPreferencesConfig
 
 def largest_latent(root: Path, table: pd.DataFrame) -> list[float]:
     """Largest absolute latent of each pair's winner and loser; infinity where one is not finite."""
+    np.dtype(ml_dtypes.bfloat16)  # registers the name that safetensors asks numpy for
     found: dict[str, float] = {}
     for shard in sorted(set(table["shard"])):
         for name, tensor in load_file(root / "data/preferences" / shard).items():

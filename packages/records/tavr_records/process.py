@@ -1,6 +1,7 @@
 """The entry of every stage process: read the parameter section, run the stage, turn user errors into one line."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,12 @@ from tavr_records.params import load_section
 Config = TypeVar("Config")
 EXIT_BAD_INPUT = 2
 EXIT_DENIED = 3
+REMEDIES = {
+    errno.ENOSPC: "free space, then run again: finished work is kept",
+    errno.EDQUOT: "free space, then run again: finished work is kept",
+    errno.ENOENT: "run the stage that writes it (`dvc repro`)",
+    errno.EACCES: "mend its rights, then run again",
+}
 OFFLINE = {
     "DVC_NO_ANALYTICS": "1",
     "DO_NOT_TRACK": "1",
@@ -44,7 +51,8 @@ def run_stage(stage: str, config_type: type[Config], function: Callable[[Config]
     except OSError as error:
         if error.errno is None:
             raise
-        _exit(stage, f"{error.filename or 'disk'}: {error.strerror}; free space or mend rights, then run again", 2)
+        remedy = REMEDIES.get(error.errno, "mend that, then run again")
+        _exit(stage, f"{error.filename or 'disk'}: {error.strerror}; {remedy}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         _exit(stage, "interrupted; run again to carry on", 130)
 
