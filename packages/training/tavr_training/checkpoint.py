@@ -28,7 +28,8 @@ class Checkpoints:
         """Let every process `write` its part for the state after `step` steps, then seal it."""
         partial = self.directory / f".partial-{step:08d}"
         if self._rank == 0:
-            shutil.rmtree(partial, ignore_errors=True)
+            for leftover in self.directory.glob(".partial-*"):  # of a run that was killed while saving
+                shutil.rmtree(leftover, ignore_errors=True)
             partial.mkdir(parents=True)
         self._barrier()
         write(partial)
