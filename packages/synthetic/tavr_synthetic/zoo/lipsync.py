@@ -25,7 +25,7 @@ from tavr_synthetic.speech import synthesize
 from tavr_synthetic.zoo.corpus import FPS, SAMPLE_RATE, CorpusConfig, load_corpus
 from tavr_synthetic.zoo.speech import degrade
 
-CORPUS = CorpusConfig(clips=5000, frames=21, height=64, width=112, first_seed=2_000_000)
+CORPUS = CorpusConfig(clips=1200, frames=21, height=64, width=112, first_seed=1_000_000)
 HELD_OUT = CorpusConfig(clips=120, frames=21, height=64, width=112, first_seed=3_000_000)
 CONFIG = SyncNetConfig(width=0.1875, embedding=64, crop_size=64, crop_scale=0.8, crop_shift=0.35, edge="overlap")
 WINDOWS = CORPUS.frames - FRAMES
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="writes OUT/lipsync")
     parser.add_argument("--cache", type=Path, required=True, help="where rendered clips are kept between runs")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
