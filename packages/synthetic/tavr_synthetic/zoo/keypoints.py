@@ -121,15 +121,14 @@ def heat_loss(heat: Tensor, target: Tensor) -> Tensor:
     return squared + CHOICE_WEIGHT * choice
 
 
-def train(out: Path, steps: int, seed: int, cache: Path, resume: Path | None) -> None:
-    """Train on one thread, from nothing or from the weights in `resume`, and save model and processor (float16)."""
+def train(out: Path, steps: int, seed: int, cache: Path) -> None:
+    """Train on one thread and save model and processor (float16)."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 0x6B70])
     stills = load_stills(TRAINING, cache)
     rooms = empty_rooms(6000, TRAINING_SEED)
-    processor = build_processor()
-    model: Any = Sapiens2ForPoseEstimation.from_pretrained(resume, dtype=torch.float32) if resume else build_model()
+    model, processor = build_model(), build_processor()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
@@ -183,10 +182,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", type=Path, help="directory of weights to go on from")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "tavr-zoo")
     arguments = parser.parse_args()
-    train(arguments.out, arguments.steps, arguments.seed, arguments.cache, arguments.resume)
+    train(arguments.out, arguments.steps, arguments.seed, arguments.cache)
     print(json.dumps({"role": "keypoints", **measure(arguments.out, 500, arguments.cache)}))
 
 
