@@ -124,7 +124,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     @register_to_config
     def __init__(  # noqa: PLR0913 - Wan's arguments, then TAVR's
         self,
-        patch_size: tuple[int, ...] = (1, 2, 2),
+        patch_size: Sequence[int] = (1, 2, 2),
         num_attention_heads: int = 40,
         attention_head_dim: int = 128,
         in_channels: int = 16,
@@ -148,9 +148,9 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         reference_offset: int = 31,  # noqa: ARG002
     ) -> None:
         super().__init__()
-        width = num_attention_heads * attention_head_dim
-        self.rope = WanRotaryPosEmbed(attention_head_dim, tuple(patch_size), rope_max_seq_len)  # pyright: ignore[reportArgumentType]
-        self.patch_embedding = nn.Conv3d(in_channels, width, kernel_size=patch_size, stride=patch_size)  # pyright: ignore[reportArgumentType]
+        width, patch = num_attention_heads * attention_head_dim, tuple(patch_size)
+        self.rope = WanRotaryPosEmbed(attention_head_dim, patch, rope_max_seq_len)  # pyright: ignore[reportArgumentType]
+        self.patch_embedding = nn.Conv3d(in_channels, width, kernel_size=patch, stride=patch)  # pyright: ignore[reportArgumentType]
         self.condition_embedder = WanTimeTextImageEmbedding(
             dim=width, time_freq_dim=freq_dim, time_proj_dim=width * 6, text_embed_dim=text_dim
         )
