@@ -45,7 +45,7 @@ lint: setup ## ruff, pyright, import contracts
 	$(RUN) pyright
 
 test: setup ## every fast test, and the pipeline at its smallest
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadgroup
 
 test-slow: setup ## what needs longer: tiny equality, chaos, the browser
 	$(RUN) pytest -m slow

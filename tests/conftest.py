@@ -25,6 +25,9 @@ def tracked(root: Path) -> list[Path]:
     """Every file git tracks or would add, as absolute paths."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, capture_output=True, check=True, text=True,
+        cwd=root,
+        capture_output=True,
+        check=True,
+        text=True,
     ).stdout
     return [path for name in listing.split("\0") if name and (path := root / name).is_file()]

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import yaml
 from tavr_lineage.candidate import SEALED, Candidate, commit_candidate
+from tavr_lineage.clock import now
 from tavr_lineage.git import dirty_paths, read_file
 from tavr_lineage.keys import signing_key
-from tavr_lineage.promotion import Promotion, now, open_case, promote_case
+from tavr_lineage.promotion import Promotion, open_case, promote_case
 from tavr_lineage.record import RECORD, Run, StageOutcome
 from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError, RefusedError

@@ -21,6 +21,7 @@ _ADVICE = re.compile(
     r"(?:To track the changes|To enable auto staging|Use `dvc push`|\s*git add |\s*dvc config |(?:Upda|Genera)ting )"
 )
 _REFUSED = 3
+_KNOWN = (2, _REFUSED, 130)  # exit codes with which a stage has said in one line what is wrong
 _KEPT_LINES = 200
 
 
@@ -40,8 +41,11 @@ class Transcript:
             self.exit_code = int(found[1])
 
     def reason(self, stage: str) -> str:
-        """The line that says why a stage failed: the stage's own, else the last error, else the last line."""
-        own = [line.removeprefix(f"{stage}: ") for line in self.lines if line.startswith(f"{stage}: ")]
+        """Why a stage failed: its own line where it knew, else the last error raised, else the last line."""
+        prefix = f"{stage}: "
+        own = [line.removeprefix(prefix) for line in self.lines if line.startswith(prefix)]
+        if self.exit_code not in _KNOWN:
+            own = []  # lines that start so are progress bars then
         errors = [line for line in self.lines if re.match(r"[A-Za-z_.]*(?:Error|Exception|Interrupt)\b", line)]
         told = own or errors or [line for line in self.lines if not line.startswith("ERROR: failed to reproduce")]
         return (told or self.lines or ["no output"])[-1]

@@ -16,8 +16,8 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
+from tavr_lineage.clock import now
 from tavr_lineage.git import repository_root
-from tavr_lineage.promotion import now
 from tavr_lineage.record import StageOutcome
 from tavr_records.errors import InputError
 

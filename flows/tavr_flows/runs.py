@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tavr_lineage.clock import now
 from tavr_lineage.git import GitError, dirty_paths, git, repository_root
-from tavr_lineage.promotion import now
 from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, new_run_id

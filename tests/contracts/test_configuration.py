@@ -51,7 +51,7 @@ def test_the_paper_is_the_default(root):
     [
         ("+stage3.nonsense=1", "nonsense"),
         ("stage3.optimizer.steps=many", "steps"),
-        ("stage3.optimizer.steps=???", "stage3.optimizer.steps"),
+        ("stage3.optimizer.steps=???", "Missing mandatory value: steps"),
         ("stage4.steps=1", "stage4"),
     ],
 )

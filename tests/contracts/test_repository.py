@@ -11,10 +11,10 @@ from tavr_records.ids import sha256_file
 
 REGISTRY = re.compile(
     r"https?://[^\s\"'<>]*(?:/simple(?:/|\b)|\.whl|\.tar\.gz|\.tgz|/debian)|"
-     "pypi"
-     r"\.org|"
-     "files.python"
-     "hosted"
+    "pypi"
+    r"\.org|"
+    "files.python"
+    "hosted"
 )
 
 

@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from tavr_records.schemas import Consumed
 from tavr_records.manifest import read_manifest
+from tavr_records.schemas import Consumed
 
 pytestmark = pytest.mark.xdist_group("clone")
 

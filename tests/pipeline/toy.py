@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -149,4 +150,11 @@ def bare_environment(home: Path) -> dict[str, str]:
     """A fresh machine's environment: no git identity, no home of value, telemetry off."""
     home.mkdir(exist_ok=True)
     values = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PREFECT_", "TAVR_"))}
-    return {**values, "HOME": str(home), "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {
+        **values,
+        "PATH": path,
+        "HOME": str(home),
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_SYSTEM": "/dev/null",
+    }

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from tavr_records.errors import InputError, RefusedError
@@ -62,7 +62,10 @@ def retrain(  # noqa: PLR0913 - a command has as many options as its form has fi
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{field}: {first['msg']}, not {first['input']!r}") from error
-    code, message, summary = retrain_here(Path.cwd(), parameters)
+    try:
+        code, message, summary = retrain_here(Path.cwd(), parameters)
+    except KeyboardInterrupt:
+        _end("interrupted; run again to carry on", EXIT_INTERRUPTED)
     if as_json:
         _print_json({"exit": code, "message": message, "summary": summary})
     elif summary is not None:
@@ -153,11 +156,9 @@ def main() -> None:
         _end(str(error), EXIT_BAD_INPUT)
     except RefusedError as error:
         _end(str(error), EXIT_DENIED)
-    except KeyboardInterrupt:
-        _end("interrupted; run again to carry on", EXIT_INTERRUPTED)
 
 
-def _end(message: str, code: int) -> None:
+def _end(message: str, code: int) -> NoReturn:
     print(f"tavr: {message}", file=sys.stderr)
     raise SystemExit(code)
 

@@ -64,7 +64,7 @@ def decode(path: Path, seconds: float, sample_rate: int) -> tuple[Footage, Wavef
         with av.open(str(path)) as container:
             return footage, _decode_audio(container, start, footage.seconds, sample_rate)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise RefusedClipError("unreadable", f"cannot be decoded ({_first_line(error)})") from error
+        raise RefusedClipError("unreadable", f"cannot be decoded ({_reason(error)})") from error
 
 
 def _decode_video(container: Any, seconds: float) -> tuple[Footage, float]:
@@ -126,5 +126,9 @@ def nearest_frames(times: NDArray[np.float64], fps: int, count: int) -> NDArray[
     return np.where(instants - times[before] <= times[after] - instants, before, after)
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """Why a file cannot be decoded, without its path: what goes to quarantine must not depend on the machine."""
+    without_path = getattr(error, "strerror", None)
+    if without_path:
+        return str(without_path)
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,6 +1,5 @@
 """Promotion and rollback: the gate's answer, two signed tags, one line in the audit log. Nothing else moves a model."""
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tavr_records.withdrawals import find_withdrawn, read_withdrawals
 
 from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.candidate import tree_without_seal
+from tavr_lineage.clock import now
 from tavr_lineage.gate import Approval, Circumstances, Decision, judge
 from tavr_lineage.git import git, main_checkout, read_file, repository_root, resolve
 from tavr_lineage.keys import signing_key
@@ -186,11 +186,6 @@ def refusal(case: Case) -> str:
 def actor(root: Path) -> str:
     """Who acts, as git knows it: `name <email>`."""
     return git(root, "var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
-
-
-def now() -> str:
-    """The time in UTC to the second, as the record and the log write it."""
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _committed_policy(root: Path) -> tuple[Policy, str]:

@@ -70,7 +70,12 @@ def write_video(  # noqa: PLR0913 - a container has this many facts
     with atomic_file(path) as temporary, av.open(str(temporary), "w", options=options) as container:
         video = cast("Any", container.add_stream("libx264", rate=Fraction(fps)))
         video.height, video.width, video.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        video.options = {"crf": str(crf), "preset": "medium", "threads": "1", "x264-params": "threads=1:cpu-independent=1"}
+        video.options = {
+            "crf": str(crf),
+            "preset": "medium",
+            "threads": "1",
+            "x264-params": "threads=1:cpu-independent=1",
+        }
         video.codec_context.flags |= av.codec.context.Flags.bitexact.value
         audio = None
         if waveform is not None:

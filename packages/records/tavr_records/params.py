@@ -35,6 +35,6 @@ def structure(config_type: type[Config], values: Any, where: str) -> Config:
             raise InputError(f"{where}: no value for {', '.join(missing)}; set it in conf/")
         return cast("Config", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        reason = str(error.msg if error.msg else error).splitlines()[0]
+        reason = str(error.msg or error).splitlines()[0]
         key = f".{error.full_key}" if error.full_key else ""
         raise InputError(f"{where}{key}: {reason}; mend it in conf/ and run `make params`") from error

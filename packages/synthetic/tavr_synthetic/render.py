@@ -173,7 +173,7 @@ def to_bytes(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return scaled.astype(np.uint8)
 
 
-def render_clip(  # noqa: PLR0913, PLR0917 - who, where, how and the camera are eight facts
+def render_clip(  # noqa: PLR0913 - who, where, how and the camera are eight facts
     person: Person,
     scene: Scene,
     motion: Motion,

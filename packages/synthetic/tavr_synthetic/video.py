@@ -47,7 +47,7 @@ def _encode_sound(container: Any, stream: Any, waveform: npt.NDArray[np.float32]
     container.mux(stream.encode(None))
 
 
-def write_mp4(  # noqa: PLR0913, PLR0917 - a container has this many facts
+def write_mp4(  # noqa: PLR0913 - a container has this many facts
     path: Path,
     frames: Frames,
     waveform: npt.NDArray[np.float32] | None,

@@ -24,13 +24,27 @@ RATE = 16000
 
 def good_record(record_id: str = "clip-1", person: str = "7") -> dict[str, Any]:
     return {
-        "id": record_id, "height": 36, "width": 64, "fps": 25.0,
-        "start-time": 0, "end-time": 1.2, "start-frame": 0, "end-frame": 30, "durations": "1.200s",
+        "id": record_id,
+        "height": 36,
+        "width": 64,
+        "fps": 25.0,
+        "start-time": 0,
+        "end-time": 1.2,
+        "start-frame": 0,
+        "end-frame": 30,
+        "durations": "1.200s",
         "info": {
-            "Person ID": person, "Ethnicity": "White", "Age Group": "60+", "Gender": "Male",
-            "Video Link": "https://video.invalid/watch?v=abc", "Language": "English", "Video Category": "News",
+            "Person ID": person,
+            "Ethnicity": "White",
+            "Age Group": "60+",
+            "Gender": "Male",
+            "Video Link": "https://video.invalid/watch?v=abc",
+            "Language": "English",
+            "Video Category": "News",
         },
-        "description": "A person speaks.", "dover_scores": 8.9, "cotracker_ratio": 0.92,
+        "description": "A person speaks.",
+        "dover_scores": 8.9,
+        "cotracker_ratio": 0.92,
         "head_detail": {"scores": dict.fromkeys(HEAD_SCORES, 100.0)},
     }
 
@@ -38,10 +52,20 @@ def good_record(record_id: str = "clip-1", person: str = "7") -> dict[str, Any]:
 def make_config(**changes: Any) -> IngestConfig:
     head = HeadScores(**dict.fromkeys(HEAD_SCORES, 60.0))
     values: dict[str, Any] = {
-        "dataset": "test", "person_key": "person.key", "person_key_sha256": None,
-        "keypoints": "weights/keypoints", "identity": "weights/identity",
-        "height": 32, "width": 48, "fps": 25, "sample_rate": RATE, "min_frames": 20, "max_frames": 28, "crf": 20,
-        "filters": Filters(0.8, 5.0, 0.7, 0.99, head), "scene_cut": SceneCut("content", 10.0),
+        "dataset": "test",
+        "person_key": "person.key",
+        "person_key_sha256": None,
+        "keypoints": "weights/keypoints",
+        "identity": "weights/identity",
+        "height": 32,
+        "width": 48,
+        "fps": 25,
+        "sample_rate": RATE,
+        "min_frames": 20,
+        "max_frames": 28,
+        "crf": 20,
+        "filters": Filters(0.8, 5.0, 0.7, 0.99, head),
+        "scene_cut": SceneCut("content", 10.0),
         "face": Face(sampled_frames=4, min_score=0.3, min_share=0.75, row=0.45, min_cover=0.8),
     }
     return IngestConfig(**(values | changes))
@@ -93,7 +117,9 @@ class DataSet:
     def source(self, record_id: str, key: str, section: tuple[int, int]) -> None:
         path = f"media/{record_id}.mp4"
         digest = sha256_file(self.root / "data/sources" / path)
-        self.sources[record_id] = Source(record_id, key, digest, path, *section, "CC0-1.0", "2026-01-01", "metadata.json")
+        self.sources[record_id] = Source(
+            record_id, key, digest, path, *section, "CC0-1.0", "2026-01-01", "metadata.json"
+        )
 
     def write(self) -> None:
         folder = self.root / "data/sources"

@@ -13,13 +13,27 @@ from tavr_records.errors import InputError
 
 RULES = {"missing_field", "wrong_type", "bad_value", "unsafe_id", "duplicate_id"}
 GOOD = {
-    "id": "clip-1", "height": 1080, "width": 1920, "fps": 24.0,
-    "start-time": 0.1, "start-frame": 0, "end-time": 5.141666666666667, "end-frame": 121, "durations": "5.042s",
+    "id": "clip-1",
+    "height": 1080,
+    "width": 1920,
+    "fps": 24.0,
+    "start-time": 0.1,
+    "start-frame": 0,
+    "end-time": 5.141666666666667,
+    "end-frame": 121,
+    "durations": "5.042s",
     "info": {
-        "Person ID": "597", "Ethnicity": "White", "Age Group": "60+", "Gender": "Male",
-        "Video Link": "https://video.invalid/watch?v=abc", "Language": "English", "Video Category": "News",
+        "Person ID": "597",
+        "Ethnicity": "White",
+        "Age Group": "60+",
+        "Gender": "Male",
+        "Video Link": "https://video.invalid/watch?v=abc",
+        "Language": "English",
+        "Video Category": "News",
     },
-    "description": "An older man in a suit.", "dover_scores": 8.9, "cotracker_ratio": 0.927,
+    "description": "An older man in a suit.",
+    "dover_scores": 8.9,
+    "cotracker_ratio": 0.927,
     "head_detail": {"scores": dict.fromkeys(HEAD_SCORES, 99.5)},
 }
 JSON = st.recursive(
@@ -28,8 +42,10 @@ JSON = st.recursive(
     max_leaves=6,
 )
 PATHS = [
-    *[(name,) for name in GOOD], *[("info", name) for name in GOOD["info"]],
-    *[("head_detail", "scores", name) for name in HEAD_SCORES], ("head_detail", "scores"),
+    *[(name,) for name in GOOD],
+    *[("info", name) for name in GOOD["info"]],
+    *[("head_detail", "scores", name) for name in HEAD_SCORES],
+    ("head_detail", "scores"),
 ]
 
 
@@ -73,8 +89,9 @@ def test_a_record_may_start_at_zero(tmp_path):
         assert records[0].start_ms == 0
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path[-1] not in
-                                  ("start-frame", "end-frame", "durations", "Video Category")])
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if path[-1] not in ("start-frame", "end-frame", "durations", "Video Category")]
+)
 def test_a_missing_field_is_named(tmp_path, path):
     refusal = only_refusal(tmp_path, changed(path, None, remove=True))
     assert refusal.rule == "missing_field"
@@ -82,27 +99,30 @@ def test_a_missing_field_is_named(tmp_path, path):
     assert refusal.record_id == ("#0" if path == ("id",) else "clip-1")
 
 
-@pytest.mark.parametrize(("path", "value", "rule"), [
-    (("start-time",), "0.1", "wrong_type"),
-    (("start-time",), True, "wrong_type"),
-    (("start-time",), -1, "bad_value"),
-    (("end-time",), 0.05, "bad_value"),
-    (("end-time",), 10**400, "bad_value"),
-    (("dover_scores",), "8.9", "wrong_type"),
-    (("height",), 0, "bad_value"),
-    (("info",), "Person 597", "wrong_type"),
-    (("info", "Person ID"), 597, "wrong_type"),
-    (("info", "Person ID"), " ", "missing_field"),
-    (("head_detail", "scores"), [1, 2], "wrong_type"),
-    (("id",), 12, "wrong_type"),
-    (("id",), "../../etc/passwd", "unsafe_id"),
-    (("id",), "a/b", "unsafe_id"),
-    (("id",), "..", "unsafe_id"),
-    (("id",), "a..b", "unsafe_id"),
-    (("id",), ".hidden", "unsafe_id"),
-    (("id",), "a\u0000b", "unsafe_id"),
-    (("id",), "x" * 300, "unsafe_id"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "rule"),
+    [
+        (("start-time",), "0.1", "wrong_type"),
+        (("start-time",), True, "wrong_type"),
+        (("start-time",), -1, "bad_value"),
+        (("end-time",), 0.05, "bad_value"),
+        (("end-time",), 10**400, "bad_value"),
+        (("dover_scores",), "8.9", "wrong_type"),
+        (("height",), 0, "bad_value"),
+        (("info",), "Person 597", "wrong_type"),
+        (("info", "Person ID"), 597, "wrong_type"),
+        (("info", "Person ID"), " ", "missing_field"),
+        (("head_detail", "scores"), [1, 2], "wrong_type"),
+        (("id",), 12, "wrong_type"),
+        (("id",), "../../etc/passwd", "unsafe_id"),
+        (("id",), "a/b", "unsafe_id"),
+        (("id",), "..", "unsafe_id"),
+        (("id",), "a..b", "unsafe_id"),
+        (("id",), ".hidden", "unsafe_id"),
+        (("id",), "a\u0000b", "unsafe_id"),
+        (("id",), "x" * 300, "unsafe_id"),
+    ],
+)
 def test_a_wrong_value_is_named_with_its_rule(tmp_path, path, value, rule):
     refusal = only_refusal(tmp_path, changed(path, value))
     assert refusal.rule == rule
@@ -121,7 +141,8 @@ def test_the_first_of_equal_ids_stands(tmp_path):
 def test_no_record_crashes_the_reader(tmp_path_factory, data):
     records = [
         changed(data.draw(st.sampled_from(PATHS)), data.draw(JSON), remove=data.draw(st.booleans()))
-        if data.draw(st.booleans()) else data.draw(JSON)
+        if data.draw(st.booleans())
+        else data.draw(JSON)
         for _ in range(data.draw(st.integers(0, 4)))
     ]
     path = tmp_path_factory.mktemp("metadata") / "metadata.json"
@@ -150,13 +171,16 @@ def test_a_missing_file_is_one_clear_error(tmp_path):
 FILTERS = Filters(5.0, 5.0, 0.7, 0.99, HeadScores(**dict.fromkeys(HEAD_SCORES, 60.0)))
 
 
-@pytest.mark.parametrize(("path", "value", "rule"), [
-    (("end-time",), 5.1, "duration"),
-    (("dover_scores",), 4.99, "dover"),
-    (("cotracker_ratio",), 0.69, "cotracker"),
-    (("cotracker_ratio",), 1.0, "cotracker"),
-    *[(("head_detail", "scores", name), 59.9, name) for name in HEAD_SCORES],
-])
+@pytest.mark.parametrize(
+    ("path", "value", "rule"),
+    [
+        (("end-time",), 5.1, "duration"),
+        (("dover_scores",), 4.99, "dover"),
+        (("cotracker_ratio",), 0.69, "cotracker"),
+        (("cotracker_ratio",), 1.0, "cotracker"),
+        *[(("head_detail", "scores", name), 59.9, name) for name in HEAD_SCORES],
+    ],
+)
 def test_each_filter_refuses_by_its_name(tmp_path, path, value, rule):
     records, _ = read(tmp_path, [changed(path, value)])
     (refusal,) = broken_filters(records[0], FILTERS)

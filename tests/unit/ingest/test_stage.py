@@ -30,7 +30,9 @@ def refusals(root):
 
 
 def digests(folder):
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def test_good_records_become_clips(data_set):
@@ -77,10 +79,20 @@ def test_every_bad_record_is_refused_by_its_rule(data_set):
     ingest(make_config(), data_set.root)
     assert [clip.record_id for clip in clips(data_set.root)] == ["good"]
     assert refusals(data_set.root) == {
-        ("silent", "no_audio"), ("cut", "scene_cut"), ("corrupt", "unreadable"), ("faceless", "no_face"),
-        ("short", "too_short"), ("blurred", "dover"), ("vague", "missing_field"), ("late", "section_changed"),
-        ("twin", "duplicate"), ("unfetched", "not_fetched"), ("#11", "unsafe_id"), ("#12", "duplicate_id"),
-        ("orphan", "no_metadata"), ("withdrawn", "quarantined"),
+        ("silent", "no_audio"),
+        ("cut", "scene_cut"),
+        ("corrupt", "unreadable"),
+        ("faceless", "no_face"),
+        ("short", "too_short"),
+        ("blurred", "dover"),
+        ("vague", "missing_field"),
+        ("late", "section_changed"),
+        ("twin", "duplicate"),
+        ("unfetched", "not_fetched"),
+        ("#11", "unsafe_id"),
+        ("#12", "duplicate_id"),
+        ("orphan", "no_metadata"),
+        ("withdrawn", "quarantined"),
     }
 
 
@@ -198,8 +210,10 @@ def judge(root, **changes):
     (root / "audit/withdrawn.jsonl").touch()
     (root / "audit/baseline.json").write_text("{}")
     config = make_config()
-    shape = {name: getattr(config, name) for name in
-             ("height", "width", "fps", "sample_rate", "min_frames", "max_frames", "filters")}
+    shape = {
+        name: getattr(config, name)
+        for name in ("height", "width", "fps", "sample_rate", "min_frames", "max_frames", "filters")
+    }
     check_ingest(CheckIngestConfig(**(shape | {"min_clips": 2, "max_refused_share": 0.5} | changes)), root)
     try:
         return require_passed("ingest", root / "reports")

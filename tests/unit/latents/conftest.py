@@ -18,9 +18,24 @@ from tavr_records.verdict import Verdict, write_verdict
 
 HEIGHT, WIDTH = 32, 48
 CONFIG = LatentsConfig(
-    vae="w/vae", text_encoder="w/text_encoder", tokenizer="w/tokenizer", speech="w/speech", keypoints="w/keypoints",
-    people="w/people", height=HEIGHT, width=WIDTH, num_frames=9, ref_frames_max=5, face_stride=4, face_min_score=0.3,
-    face_expand=1.0, face_boxes_override=None, people_stride=4, hole_dilation=1, text_max_tokens=16, shard_bits=2,
+    vae="w/vae",
+    text_encoder="w/text_encoder",
+    tokenizer="w/tokenizer",
+    speech="w/speech",
+    keypoints="w/keypoints",
+    people="w/people",
+    height=HEIGHT,
+    width=WIDTH,
+    num_frames=9,
+    ref_frames_max=5,
+    face_stride=4,
+    face_min_score=0.3,
+    face_expand=1.0,
+    face_boxes_override=None,
+    people_stride=4,
+    hole_dilation=1,
+    text_max_tokens=16,
+    shard_bits=2,
 )
 
 
@@ -40,11 +55,33 @@ class Clips:
         write_video(folder / f"{name}.mp4", video, 25, crf=1)
         sound = np.sin(np.arange(frames * 640) / (5 + len(self.rows))).astype(np.float32) / 2
         write_wav(folder / f"{name}.wav", sound, 16000)
-        self.rows.append(Clip(
-            name, key, key, "0" * 64, sha256_file(folder / f"{name}.mp4"), f"p{len(self.rows)}", f"clips/{name}.mp4",
-            f"clips/{name}.wav", 0, 1000, frames, 25, HEIGHT, WIDTH, 16000, caption, "English", "Male", "60+", "White",
-            9.0, 0.9, "CC0-1.0",
-        ))
+        self.rows.append(
+            Clip(
+                name,
+                key,
+                key,
+                "0" * 64,
+                sha256_file(folder / f"{name}.mp4"),
+                f"p{len(self.rows)}",
+                f"clips/{name}.mp4",
+                f"clips/{name}.wav",
+                0,
+                1000,
+                frames,
+                25,
+                HEIGHT,
+                WIDTH,
+                16000,
+                caption,
+                "English",
+                "Male",
+                "60+",
+                "White",
+                9.0,
+                0.9,
+                "CC0-1.0",
+            )
+        )
         return name
 
     def write(self) -> None:

@@ -21,8 +21,16 @@ from tavr_records.verdict import require_passed
 
 from .conftest import CONFIG
 
-CHECK = CheckLatentsConfig(num_frames=9, max_abs_mean=2.0, min_std=0.01, max_std=3.0, max_abs=5.0, min_face_tokens=0.1,
-                           min_clips=1, max_refused_share=0.9)
+CHECK = CheckLatentsConfig(
+    num_frames=9,
+    max_abs_mean=2.0,
+    min_std=0.01,
+    max_std=3.0,
+    max_abs=5.0,
+    min_face_tokens=0.1,
+    min_clips=1,
+    max_refused_share=0.9,
+)
 
 
 def index(root):
@@ -51,12 +59,22 @@ def test_every_tensor_is_where_the_index_says(clips):
             tensor = shard.get_tensor(f"{row.clip_id}/{row.key}")
         data = (clips.root / "data/latents" / row.shard).read_bytes()[row.offset : row.offset + row.nbytes]
         assert data == tensor.contiguous().view(-1).view(dtype=__import__("torch").uint8).numpy().tobytes()
-    shapes = {row.key: tuple(read_tensors((clips.root / "data/latents" / row.shard).read_bytes())
-                             [f"{row.clip_id}/{row.key}"].shape) for row in rows}
+    shapes = {
+        row.key: tuple(
+            read_tensors((clips.root / "data/latents" / row.shard).read_bytes())[f"{row.clip_id}/{row.key}"].shape
+        )
+        for row in rows
+    }
     assert shapes == {
-        "target0/latents": (16, 3, 4, 6), "target0/face_tokens": (3, 2, 3), "target0/bg_latents": (16, 1, 4, 6),
-        "target0/bg_tokens": (2, 3), "target0/foreground": (4, 6), "ref0/latents": (16, 2, 4, 6),
-        "ref0/face_tokens": (2, 2, 3), "clip/text": (9, 4), "clip/audio": (16, 3, 2),
+        "target0/latents": (16, 3, 4, 6),
+        "target0/face_tokens": (3, 2, 3),
+        "target0/bg_latents": (16, 1, 4, 6),
+        "target0/bg_tokens": (2, 3),
+        "target0/foreground": (4, 6),
+        "ref0/latents": (16, 2, 4, 6),
+        "ref0/face_tokens": (2, 2, 3),
+        "clip/text": (9, 4),
+        "clip/audio": (16, 3, 2),
     }
 
 
@@ -71,7 +89,9 @@ def test_clips_that_cannot_be_encoded_are_refused(clips):
 def test_a_face_without_a_person_is_refused(clips, monkeypatch):
     name = clips.add()
     clips.write()
-    monkeypatch.setattr(encode, "_people", lambda _: type("Blind", (), {"masks": lambda _, f: np.zeros(f.shape[:3], bool)})())
+    monkeypatch.setattr(
+        encode, "_people", lambda _: type("Blind", (), {"masks": lambda _, f: np.zeros(f.shape[:3], bool)})()
+    )
     latents(CONFIG, clips.root)
     assert refusals(clips.root) == {name: "no_person"}
 
@@ -156,8 +176,12 @@ def spoil(root, name, key, change):
     tensors[f"{name}/{key}"] = change(tensors[f"{name}/{key}"])
     places = write_shard(path, tensors)
     rows = [
-        dataclasses.replace(row, offset=places[f"{row.clip_id}/{row.key}"][0], nbytes=places[f"{row.clip_id}/{row.key}"][1])
-        if row.shard == path.name else row for row in index(root)
+        dataclasses.replace(
+            row, offset=places[f"{row.clip_id}/{row.key}"][0], nbytes=places[f"{row.clip_id}/{row.key}"][1]
+        )
+        if row.shard == path.name
+        else row
+        for row in index(root)
     ]
     write_manifest(root / "data/latents/manifest.parquet", CachedClip, rows, ("clip_id", "key"))
 

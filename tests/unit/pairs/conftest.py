@@ -17,9 +17,19 @@ from tavr_records.verdict import Verdict, write_verdict
 
 HEIGHT, WIDTH = 32, 48
 CONFIG = PairsConfig(
-    identity="weights/identity", people="weights/people", review="review.json", sampled_frames=3, min_face_share=0.6,
-    min_similarity=0.8, link_similarity=0.9, background_frames=2, background_pool=4, min_background_share=0.2,
-    max_background_psnr=25.0, benchmark_people=1, seed=0,
+    identity="weights/identity",
+    people="weights/people",
+    review="review.json",
+    sampled_frames=3,
+    min_face_share=0.6,
+    min_similarity=0.8,
+    link_similarity=0.9,
+    background_frames=2,
+    background_pool=4,
+    min_background_share=0.2,
+    max_background_psnr=25.0,
+    benchmark_people=1,
+    seed=0,
 )
 
 
@@ -38,10 +48,33 @@ class Clips:
         frames[seen, 8:24, 16:32] = 30 + 40 * look
         path = self.root / "data/ingest/clips" / f"{name}.mp4"
         write_video(path, frames, 25, crf=1)
-        self.rows.append(Clip(
-            name, key, key, "0" * 64, sha256_file(path), person, f"clips/{name}.mp4", "", 0, 1000, 6, 25, HEIGHT, WIDTH,
-            16000, "A person.", "English", "Male", "60+", "White", 9.0, 0.9, "CC0-1.0",
-        ))
+        self.rows.append(
+            Clip(
+                name,
+                key,
+                key,
+                "0" * 64,
+                sha256_file(path),
+                person,
+                f"clips/{name}.mp4",
+                "",
+                0,
+                1000,
+                6,
+                25,
+                HEIGHT,
+                WIDTH,
+                16000,
+                "A person.",
+                "English",
+                "Male",
+                "60+",
+                "White",
+                9.0,
+                0.9,
+                "CC0-1.0",
+            )
+        )
         return name
 
     def write(self) -> None:

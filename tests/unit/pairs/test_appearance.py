@@ -22,7 +22,10 @@ def test_psnr_is_that_of_the_common_background(seed):
     psnr, share = background_psnr(appearance(a, valid_a), appearance(b, valid_b))
     errors = [
         (float(a[t, y, x, c]) - float(b[t, y, x, c])) ** 2
-        for t in range(2) for y in range(6) for x in range(8) for c in range(3)
+        for t in range(2)
+        for y in range(6)
+        for x in range(8)
+        for c in range(3)
         if valid_a[t, y, x] and valid_b[t, y, x]
     ]
     assert share == pytest.approx(len(errors) / 3 / 96)

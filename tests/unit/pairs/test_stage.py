@@ -36,8 +36,14 @@ def name(a, b):
 
 def decide(root, *decisions):
     rows = [
-        {"pair_id": pair, "decision": decision, "reviewer": "me", "assurance": "human", "decided_at": "2026-01-01",
-         "reason": "seen"}
+        {
+            "pair_id": pair,
+            "decision": decision,
+            "reviewer": "me",
+            "assurance": "human",
+            "decided_at": "2026-01-01",
+            "reason": "seen",
+        }
         for pair, decision in decisions
     ]
     (root / "review.json").write_text(json.dumps({"schema_version": 1, "decisions": rows}))
@@ -46,8 +52,10 @@ def decide(root, *decisions):
 @pytest.fixture
 def world(clips):
     """Four people in two scenes each; ann has a third scene."""
-    ids = {person: [clips.add(person, look, scene) for scene in (look, look + 2)]
-           for look, person in enumerate(("ann", "bob", "cas", "dan"))}
+    ids = {
+        person: [clips.add(person, look, scene) for scene in (look, look + 2)]
+        for look, person in enumerate(("ann", "bob", "cas", "dan"))
+    }
     ids["ann"].append(clips.add("ann", 0, 5))
     clips.write()
     return clips.root, ids
@@ -78,7 +86,9 @@ def test_thresholds_refuse_by_name(clips):
     pairs(CONFIG, clips.root)
     assert manifest(clips.root) == []
     assert refusals(clips.root) == {
-        name(a, b): "low_similarity", name(c, d): "same_scene", name(e, f): "little_background",
+        name(a, b): "low_similarity",
+        name(c, d): "same_scene",
+        name(e, f): "little_background",
         name(g, h): "few_faces",
     }
 
@@ -140,7 +150,9 @@ def test_no_clips_make_no_pairs(clips):
     assert manifest(clips.root) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema_version": 1}', '{"decisions": [{"pair_id": "a"}]}', '{"decisions": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema_version": 1}', '{"decisions": [{"pair_id": "a"}]}', '{"decisions": 3}']
+)
 def test_a_bad_review_file_is_one_clear_error(tmp_path, text):
     (tmp_path / "review.json").write_text(text)
     with pytest.raises(InputError, match="review"):
@@ -184,7 +196,9 @@ def test_the_check_passes_good_pairs_and_refuses_broken_ones(world):
 
     (benchmark,) = [row for row in rows if row.split == "benchmark"]
     leaked = dataclasses.replace(held[benchmark.ref_clip_id], split="train")
-    write_manifest(root / "data/pairs/clips.parquet", ClipSplit, (held | {leaked.clip_id: leaked}).values(), ("clip_id",))
+    write_manifest(
+        root / "data/pairs/clips.parquet", ClipSplit, (held | {leaked.clip_id: leaked}).values(), ("clip_id",)
+    )
     verdict = judge(root)
     assert "splits_share_no_person" in verdict
     assert "splits_share_no_identity" in verdict

@@ -145,9 +145,7 @@ def test_the_found_offset_follows_the_sound(lipsync: LipSync, talkers: list[Talk
 
 def test_right_sound_scores_better_than_another_voice(lipsync: LipSync, talkers: list[Talker]) -> None:
     own = [lipsync.score(t.frames, t.boxes, t.waveform, FPS) for t in talkers]
-    other = [
-        lipsync.score(t.frames, t.boxes, talkers[(i + 1) % CLIPS].waveform, FPS) for i, t in enumerate(talkers)
-    ]
+    other = [lipsync.score(t.frames, t.boxes, talkers[(i + 1) % CLIPS].waveform, FPS) for i, t in enumerate(talkers)]
     assert np.mean([s.sync_c for s in own]) > 1.5 * np.mean([s.sync_c for s in other])
     assert np.mean([s.sync_d for s in own]) < 0.8 * np.mean([s.sync_d for s in other])
 

@@ -30,7 +30,8 @@ def clean(reward: VideoReward, talkers: list[Talker]) -> list[Reward]:
 
 
 @pytest.mark.parametrize(
-    ("total", "fps", "count"), [(81, 25, 6), (21, 25, 4), (44, 25, 4), (125, 25, 10), (4, 25, 4), (3, 25, 2), (300, 30, 20)]
+    ("total", "fps", "count"),
+    [(81, 25, 6), (21, 25, 4), (44, 25, 4), (125, 25, 10), (4, 25, 4), (3, 25, 2), (300, 30, 20)],
 )
 def test_frames_looked_at(total: int, fps: float, count: int) -> None:
     """round(duration * 2) to even, at least 4, and never more than there are."""
@@ -80,14 +81,18 @@ def test_deterministic_and_deaf_to_special_tokens_in_a_caption(reward: VideoRewa
 
 
 @pytest.mark.parametrize("damage", [blur, noise, blockiness])
-def test_damaged_look_lowers_vq(reward: VideoReward, talkers: list[Talker], clean: list[Reward], damage: object) -> None:
+def test_damaged_look_lowers_vq(
+    reward: VideoReward, talkers: list[Talker], clean: list[Reward], damage: object
+) -> None:
     rng = np.random.default_rng(3)
     worse = [reward.score(damage(t.frames, 0.6, rng), FPS, t.caption).vq for t in talkers]
     assert np.mean([good.vq > bad for good, bad in zip(clean, worse, strict=True)]) >= 0.8
 
 
 @pytest.mark.parametrize("damage", [freeze, jitter, flicker])
-def test_damaged_motion_lowers_mq(reward: VideoReward, talkers: list[Talker], clean: list[Reward], damage: object) -> None:
+def test_damaged_motion_lowers_mq(
+    reward: VideoReward, talkers: list[Talker], clean: list[Reward], damage: object
+) -> None:
     rng = np.random.default_rng(4)
     worse = [reward.score(damage(t.frames, 0.6, rng), FPS, t.caption).mq for t in talkers]
     assert np.mean([good.mq > bad for good, bad in zip(clean, worse, strict=True)]) >= 0.75

@@ -52,7 +52,9 @@ def test_token_states_say_what_the_room_is(encoder: UMT5EncoderModel, tokenizer:
     pooled = ((states * mask).sum(1) / mask.sum(1)).numpy()
     rows = np.concatenate([(pooled - pooled.mean(0)) / pooled.std(0), np.ones((len(pooled), 1))], axis=1)
     labels = np.array([KINDS.index(sample_scene(seed + 500_000).kind) for seed in seeds])
-    weights = np.linalg.solve(rows[:240].T @ rows[:240] + np.eye(rows.shape[1]), rows[:240].T @ np.eye(15)[labels[:240]])
+    weights = np.linalg.solve(
+        rows[:240].T @ rows[:240] + np.eye(rows.shape[1]), rows[:240].T @ np.eye(15)[labels[:240]]
+    )
     assert ((rows[240:] @ weights).argmax(1) == labels[240:]).mean() > 0.9
 
 

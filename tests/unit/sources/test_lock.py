@@ -24,14 +24,30 @@ from tavr_sources.refresh import refresh
 from tavr_sources.stage import sources
 
 CONFIG = SourcesConfig("sources.lock")
-WORLD = {"people": 2, "scenes_per_person": 2, "clips_per_scene": 1, "clip_frames": 8, "fps": 25.0, "height": 32,
-         "width": 56, "seed": 9, "rejects": 1}
+WORLD = {
+    "people": 2,
+    "scenes_per_person": 2,
+    "clips_per_scene": 1,
+    "clip_frames": 8,
+    "fps": 25.0,
+    "height": 32,
+    "width": 56,
+    "seed": 9,
+    "rejects": 1,
+}
 
 
 def row(name, data, **changes):
     digest = hashlib.sha256(data).hexdigest()
-    values = {"record_id": name, "source_key": f"video-{name}", "origin": f"file:files/{name}.mp4", "section": (0, 1000),
-              "sha256": digest, "retrieved_at": "2026-01-01T00:00:00Z", "rights": "CC0-1.0"}
+    values = {
+        "record_id": name,
+        "source_key": f"video-{name}",
+        "origin": f"file:files/{name}.mp4",
+        "section": (0, 1000),
+        "sha256": digest,
+        "retrieved_at": "2026-01-01T00:00:00Z",
+        "rights": "CC0-1.0",
+    }
     return LockedSource(**(values | changes))
 
 
@@ -60,7 +76,8 @@ def test_exactly_the_locked_bytes_are_fetched(checkout):
     sources(CONFIG, checkout)
     rows = manifest(checkout)
     assert [(r.record_id, r.source_key, r.start_ms, r.end_ms, r.rights) for r in rows] == [
-        ("a", "video-a", 0, 1000, "CC0-1.0"), ("b", "video-b", 0, 1000, "CC0-1.0"),
+        ("a", "video-a", 0, 1000, "CC0-1.0"),
+        ("b", "video-b", 0, 1000, "CC0-1.0"),
     ]
     for r in rows:
         assert (checkout / "data/sources" / r.path).read_bytes() == r.record_id.encode()
@@ -106,16 +123,25 @@ def test_an_interrupted_fetch_is_carried_on(checkout, monkeypatch):
 
 
 def test_a_lock_survives_writing(tmp_path):
-    lock = Lock(LockedFile("https://x.invalid/m.json", "0" * 64), WORLD, "s3://bucket/p", (row("b", b"b"), row("a", b"a")))
+    lock = Lock(
+        LockedFile("https://x.invalid/m.json", "0" * 64), WORLD, "s3://bucket/p", (row("b", b"b"), row("a", b"a"))
+    )
     write_lock(tmp_path / "lock", lock)
     assert read_lock(tmp_path / "lock") == dataclasses.replace(lock, rows=(lock.rows[1], lock.rows[0]))
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"record_id": "../a"}, "record_id"), ({"record_id": ""}, "record_id"), ({"sha256": "xyz"}, "sha256"),
-    ({"section": (5, 5)}, "section"), ({"section": (-1, 5)}, "section"), ({"rights": ""}, "rights"),
-    ({"source_key": 7}, "source_key"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"record_id": "../a"}, "record_id"),
+        ({"record_id": ""}, "record_id"),
+        ({"sha256": "xyz"}, "sha256"),
+        ({"section": (5, 5)}, "section"),
+        ({"section": (-1, 5)}, "section"),
+        ({"rights": ""}, "rights"),
+        ({"source_key": 7}, "source_key"),
+    ],
+)
 def test_a_bad_row_is_named(tmp_path, change, named):
     write(tmp_path, dataclasses.replace(row("a", b"a"), **change))
     with pytest.raises(InputError, match=f"row 0: .*{named}"):
@@ -199,10 +225,14 @@ def test_a_world_is_locked_rendered_and_truly_reviewed(checkout):
     assert len(rows) == 5
     records = {r["id"]: r for r in json.loads((checkout / "data/sources/metadata.json").read_text())}
     for r in rows:
-        assert (r.start_ms, r.end_ms) == tuple(round(1000 * records[r.record_id][f"{end}-time"]) for end in ("start", "end"))
+        assert (r.start_ms, r.end_ms) == tuple(
+            round(1000 * records[r.record_id][f"{end}-time"]) for end in ("start", "end")
+        )
         assert (checkout / "data/sources" / r.path).stat().st_size > 500
     decisions = json.loads((checkout / "world.review.json").read_text())["decisions"]
-    assert {(d["decision"], d["reviewer"], d["assurance"]) for d in decisions} == {("accepted", "ground-truth", "automatic")}
+    assert {(d["decision"], d["reviewer"], d["assurance"]) for d in decisions} == {
+        ("accepted", "ground-truth", "automatic")
+    }
     person = {r.record_id: records[r.record_id]["info"]["Person ID"] for r in rows}
     ids = {clip_id(r.source_key, r.start_ms, r.end_ms): person[r.record_id] for r in rows}
     possible = {pair_id(*sorted((a, b))) for a in ids for b in ids if a != b and ids[a] == ids[b]}
@@ -218,7 +248,12 @@ def test_a_bad_world_is_one_clear_error(checkout):
 
 def test_refreshing_talkvid_keeps_adds_drops_and_reports(checkout, monkeypatch):
     def record(name, start=0):
-        return {"id": name, "start-time": start, "end-time": start + 5, "info": {"Video Link": f"https://y.invalid/watch?v={name}X"}}
+        return {
+            "id": name,
+            "start-time": start,
+            "end-time": start + 5,
+            "info": {"Video Link": f"https://y.invalid/watch?v={name}X"},
+        }
 
     listing = [record("a"), record("new"), record("dead", 1.5), {"id": "unusable"}, record("../x"), record("late")]
     (checkout / "files/metadata.json").write_text(json.dumps(listing))
