@@ -9,7 +9,7 @@ from tavr_records.process import OFFLINE
 for _name, _value in {**OFFLINE, "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(_name, _value)
 
-import pytest
+import pytest  # noqa: E402 - the environment comes first
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -32,7 +32,7 @@ def test_one_person_in_both_splits(finished, tmp_path):
     write_manifest(path, ClipSplit, moved, ["clip_id"])
     check_pairs(load_section(CheckPairsConfig, "check_pairs", root / "params.yaml"), root)
     assert any("split" in name or "disjoint" in name for name in failed(root, "pairs"))
-    with pytest.raises(RefusedError, match="reports/pairs/verdict.json"):
+    with pytest.raises(RefusedError, match=r"reports/pairs/verdict\.json"):
         require_passed("pairs", root / "reports")
 
 
@@ -41,7 +41,7 @@ def test_nan_latents(finished, tmp_path):
     from tavr_latents.config import CheckLatentsConfig
 
     root = finished.copy_of(tmp_path, *AUDIT, "data/latents", "data/ingest/manifest.parquet")
-    shard = sorted((root / "data/latents").glob("shard-*.safetensors"))[0]
+    shard = min((root / "data/latents").glob("shard-*.safetensors"))
     tensors = {name: value.copy() for name, value in load_file(shard).items()}
     name = next(name for name in sorted(tensors) if name.endswith("target0/latents"))
     tensors[name][0, 0, 0, 0] = float("nan")

@@ -1,6 +1,6 @@
 """Stable identifiers. Every id is a digest of what it names, so that two runs agree without talking."""
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import json
@@ -46,7 +46,7 @@ def person_id(key: bytes, dataset: str, person: str) -> str:
     return hmac.new(key, canonical_json({"dataset": dataset, "person": person}), hashlib.sha256).hexdigest()
 
 
-def new_run_id(today: datetime.date | None = None) -> str:
+def new_run_id(today: dt.date | None = None) -> str:
     """A fresh run id, `YYYYMMDD-<8 hex>`."""
-    day = today or datetime.datetime.now(datetime.UTC).date()
+    day = today or dt.datetime.now(dt.UTC).date()
     return f"{day:%Y%m%d}-{secrets.token_hex(4)}"

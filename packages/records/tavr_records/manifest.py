@@ -1,6 +1,7 @@
 """Manifests: parquet files of typed rows, sorted, zstd, without writer metadata, equal bytes for equal rows."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -36,7 +37,7 @@ def write_manifest(path: Path, row_type: type[Row], rows: Iterable[Row], sort_by
     """
     ordered = sorted(rows, key=lambda row: tuple(getattr(row, name) for name in sort_by))
     keys = [tuple(getattr(row, name) for name in sort_by) for row in ordered]
-    for previous, current in zip(keys, keys[1:], strict=False):
+    for previous, current in itertools.pairwise(keys):
         if previous == current:
             raise InputError(f"{path}: duplicate {'+'.join(sort_by)} {current!r}; every row needs its own id")
     names = [field.name for field in dataclasses.fields(row_type)]  # type: ignore[arg-type]
