@@ -33,6 +33,9 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other on a machine that is shared
 }
+# On import, not in run_stage: OpenMP and DeepSpeed read their variables once, when the stage's module loads them.
+for _name, _value in OFFLINE.items():
+    os.environ.setdefault(_name, _value)
 
 
 def run_stage(stage: str, config_type: type[Config], function: Callable[[Config], None]) -> None:
@@ -40,8 +43,6 @@ def run_stage(stage: str, config_type: type[Config], function: Callable[[Config]
     parser = argparse.ArgumentParser(prog=f"python -m tavr_{stage}")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file (params.yaml)")
     arguments = parser.parse_args()
-    for name, value in OFFLINE.items():
-        os.environ.setdefault(name, value)
     try:
         function(load_section(config_type, stage, arguments.params))
     except InputError as error:
