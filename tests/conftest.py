@@ -1,6 +1,7 @@
 """What every test shares: telemetry off, one BLAS thread, and the root of the checkout."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,10 @@ from tavr_records.process import OFFLINE
 
 for _name, _value in {**OFFLINE, "OMP_NUM_THREADS": "1"}.items():
     os.environ.setdefault(_name, _value)
+
+# A shell that starts us in the background has SIGINT ignored, and every process we interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402 - the environment comes first
 

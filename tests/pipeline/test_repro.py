@@ -70,13 +70,7 @@ def test_nothing_runs_twice(finished):
 
 
 def test_one_value_of_stage3_reruns_what_follows_it(finished):
-    before = (finished.path / "params.yaml").read_bytes()
-    try:
-        write_params("micro", ["stage3.preference.beta=400.0"], finished.path)
-        status = json.loads(finished.run("dvc", "status", "--json").stdout)
-        assert sorted(status) == ["stage3"]  # directly; what follows is decided by its new outputs
-        dry = finished.run("dvc", "repro", "--dry").stdout
-        ran = sorted(line.split("'")[1] for line in dry.splitlines() if line.startswith("Running stage"))
-        assert ran == ["benchmark", "check_benchmark", "stage3"]
-    finally:
-        (finished.path / "params.yaml").write_bytes(before)
+    write_params("micro", ["stage3.preference.beta=400.0"], finished.path)
+    result = finished.run("dvc", "repro").stdout
+    ran = [line.split("'")[1] for line in result.splitlines() if line.startswith("Running stage")]
+    assert ran == ["stage3", "benchmark", "check_benchmark"]

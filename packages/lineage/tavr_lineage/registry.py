@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,11 +115,12 @@ def create_tag(root: Path, tag: Tag, key: SigningKey) -> str:
         InputError: the tag is already there: somebody else was faster.
     """
     facts = dict(sorted(tag.facts.items()))
+    when = {"GIT_COMMITTER_DATE": f"{_tag_second(root)} +0000"}
     lines = [tag.title, "", *(f"{field}: {value}" for field, value in facts.items()), f"key: {key.fingerprint}"]
     if shutil.which("ssh-keygen"):
         signing = ("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen", "-c", f"user.signingKey={key.path}")
         try:
-            git(root, *signing, "tag", "-s", "-F", "-", tag.name, tag.commit, stdin=_message(lines))
+            git(root, *signing, "tag", "-s", "-F", "-", tag.name, tag.commit, stdin=_message(lines), environment=when)
         except GitError as error:
             if "already exists" in str(error):
                 raise InputError(f"tag {tag.name} is already there; run the command again") from error
@@ -127,7 +129,8 @@ def create_tag(root: Path, tag: Tag, key: SigningKey) -> str:
     payload = canonical_json({"tag": tag.name, "commit": tag.commit, "title": tag.title, "facts": facts})
     sealed = canonical_json(seal(payload, TAG_PAYLOAD_TYPE, key)).decode("ascii")
     try:
-        git(root, "tag", "-a", "-F", "-", tag.name, tag.commit, stdin=_message([*lines, f"dsse: {sealed}"]))
+        message = _message([*lines, f"dsse: {sealed}"])
+        git(root, "tag", "-a", "-F", "-", tag.name, tag.commit, stdin=message, environment=when)
     except GitError as error:
         raise InputError(f"tag {tag.name}: {error}; run the command again") from error
     return "dsse"
@@ -161,6 +164,12 @@ def verify_tag(root: Path, name: str, key: SigningKey) -> str:
     if (told["tag"], told["commit"], told["facts"]) != (name, commit, facts):
         raise InputError(f"tag {name}: its signature was made for another tag, commit or message")
     return "dsse"
+
+
+def _tag_second(root: Path) -> int:
+    """Now in Unix seconds, but after every tag there is: GTO orders by the second, and two tags may share one."""
+    newest = git(root, "for-each-ref", "--sort=-creatordate", "--count=1", "--format=%(creatordate:unix)", "refs/tags")
+    return max(int(time.time()), int(newest or 0) + 1)
 
 
 def _message(lines: list[str]) -> bytes:
