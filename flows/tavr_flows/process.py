@@ -11,6 +11,8 @@ from pathlib import Path
 
 LineSink = Callable[[str, bool], None]  # (text, True when the line overwrites the last one: a progress bar)
 _BREAK = re.compile(rb"[\r\n]")
+_CURSOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # nested progress bars move the cursor
+_BAR = re.compile(r"\d{1,3}%\|")  # the last line of a bar ends in a newline
 _STOP_SECONDS = 30.0
 
 
@@ -59,10 +61,14 @@ def _read_lines(descriptor: int, sink: LineSink) -> None:
             line, end, rest = rest[: match.start()], match.group(), rest[match.end() :]
             if end == b"\r" and rest.startswith(b"\n"):
                 end, rest = b"\n", rest[1:]
-            if line.strip():
-                sink(line.decode("utf-8", errors="replace").rstrip(), end == b"\r")
-    if rest.strip():
-        sink(rest.decode("utf-8", errors="replace").rstrip(), False)
+            _hand_over(line, end == b"\r", sink)
+    _hand_over(rest, False, sink)
+
+
+def _hand_over(line: bytes, overwritten: bool, sink: LineSink) -> None:
+    text = _CURSOR.sub("", line.decode("utf-8", errors="replace")).rstrip()
+    if text:
+        sink(text, overwritten or bool(_BAR.search(text)))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -31,6 +31,7 @@ from tavr_flows.summary import metric_table, render_summary, stage_table
 from tavr_flows.worktree import open_worktree, stage_environment
 
 _PROGRESS_SECONDS = 2.0
+_LOG_SECONDS = 15.0
 
 
 @flow(name="retrain", flow_run_name="retrain {parameters.profile}", persist_result=False)
@@ -103,7 +104,7 @@ def _task_state(outcome: StageOutcome) -> State[Any]:
 
 def _reproduce(run: RunFolder, stage: str) -> StageOutcome:
     logger = get_run_logger()
-    bar = _ProgressBar(f"{run.request.run_id}-{stage}".replace("_", "-"), stage)
+    bar = _ProgressBar(f"{run.request.run_id}-{stage}".replace("_", "-"), stage, logger.info)
     outcome = reproduce(run, stage, logger.info, bar.show)
     if outcome.state in FINISHED:
         bar.finish()
@@ -113,18 +114,21 @@ def _reproduce(run: RunFolder, stage: str) -> StageOutcome:
 
 
 class _ProgressBar:
-    """A progress artifact, made at the first update and touched at most every two seconds."""
+    """A progress artifact, made at the first update and touched at most every two seconds; now and then a log line."""
 
-    def __init__(self, key: str, stage: str) -> None:
-        self._key, self._stage = key, stage
+    def __init__(self, key: str, stage: str, say: Callable[[str], None]) -> None:
+        self._key, self._stage, self._say = key, stage, say
         self._artifact: UUID | None = None
-        self._told = 0.0
+        self._told, self._said = 0.0, time.monotonic()
 
     def show(self, percent: float, line: str) -> None:
         """Show a bar's state: percent, and the bar's own line with rate and time left."""
         if time.monotonic() - self._told < _PROGRESS_SECONDS:
             return
         self._told = time.monotonic()
+        if self._told - self._said >= _LOG_SECONDS:
+            self._said = self._told
+            self._say(line)
         percent = min(max(percent, 0.0), 100.0)
         if self._artifact is None:
             self._artifact = cast("UUID", create_progress_artifact(percent, key=self._key, description=line))
