@@ -107,8 +107,8 @@ def numerics(dtype: str = "float32") -> dict[str, Any]:
 
 def optimizer(**changes: Any) -> dict[str, Any]:
     values = {
-        "steps": 4, "global_batch": 4, "learning_rate": 1e-3, "warmup_steps": 2, "beta1": 0.9, "beta2": 0.999,
-        "weight_decay": 0.01, "max_grad_norm": 1.0,
+        "steps": 4, "global_batch": 4, "learning_rate": 1e-3, "warmup_steps": 2, "decay_steps": 0,
+        "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "max_grad_norm": 1.0,
     }  # fmt: skip
     return {**values, **changes}
 

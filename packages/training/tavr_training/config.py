@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 @dataclass
 class OptimizerConfig:
-    """AdamW with linear warm-up to a constant rate (paper A.1).
+    """AdamW with linear warm-up to a constant rate (paper A.1), which may fall to zero at the end.
 
     Attributes:
         steps: optimizer steps.
         global_batch: samples a step over all devices; how many go through one device at once is a machine fact.
+        decay_steps: last steps, over which the rate falls linearly to zero; 0 keeps it constant, as the paper does.
         max_grad_norm: gradients are scaled down to this norm.
     """
 
@@ -17,6 +18,7 @@ class OptimizerConfig:
     global_batch: int
     learning_rate: float
     warmup_steps: int
+    decay_steps: int
     beta1: float
     beta2: float
     weight_decay: float

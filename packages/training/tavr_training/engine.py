@@ -67,6 +67,13 @@ def join_group() -> Group:
     return Group(dist.get_rank(), dist.get_world_size())
 
 
+def scheduled_rate(config: OptimizerConfig, step: int) -> float:
+    """The learning rate of a step: linear rise, constant, linear fall over the last `decay_steps`."""
+    rise = (step + 1) / max(1, config.warmup_steps)
+    fall = (config.steps - step) / (config.decay_steps + 1)
+    return config.learning_rate * min(1.0, rise, fall)
+
+
 class Engine:
     """A model under DeepSpeed with AdamW. `module` is called as the model itself."""
 
@@ -94,8 +101,8 @@ class Engine:
         self.module, *_ = deepspeed.initialize(model=model, optimizer=adamw, config=config)
 
     def learning_rate(self, step: int) -> float:
-        """Set and return the rate of a step: linear warm-up, then constant."""
-        rate = self._config.learning_rate * min(1.0, (step + 1) / max(1, self._config.warmup_steps))
+        """Set and return the rate of a step."""
+        rate = scheduled_rate(self._config, step)
         for parameters in self.module.optimizer.param_groups:
             parameters["lr"] = rate
         return rate

@@ -10,14 +10,14 @@ from tavr_synthetic.people import sample_person
 from tavr_synthetic.render import Truth, render_clip, render_room
 from tavr_synthetic.scenes import sample_scene
 
-PEOPLE, SCENES, FRAMES = 20, 2, 2
+PEOPLE, SCENES, FRAMES, ROOMS = 20, 2, 2, 80
 HEIGHT, WIDTH = 64, 112
 FIRST_SEED = 4_000_000
 
 
 @dataclass(frozen=True)
 class Heads:
-    """clips uint8 [PEOPLE, SCENES, FRAMES, 64, 112, 3]; truth [PEOPLE][SCENES]; rooms uint8 [PEOPLE, 64, 112, 3]."""
+    """clips uint8 [PEOPLE, SCENES, FRAMES, 64, 112, 3]; truth [PEOPLE][SCENES]; rooms uint8 [ROOMS, 64, 112, 3]."""
 
     clips: np.ndarray
     truth: list[list[Truth]]
@@ -48,5 +48,5 @@ def heads() -> Heads:
                 WIDTH,
             )
             truth[person].append(clip_truth)
-    rooms = np.concatenate([render_room(sample_scene(FIRST_SEED + 1000 + i), 1, HEIGHT, WIDTH) for i in range(PEOPLE)])
+    rooms = np.concatenate([render_room(sample_scene(FIRST_SEED + 1000 + i), 1, HEIGHT, WIDTH) for i in range(ROOMS)])
     return Heads(clips, truth, rooms)

@@ -52,9 +52,6 @@ def test_vectors_are_unit_or_zero(faces):
         assert np.isfinite(clip.boxes[clip.found]).all()
 
 
-@pytest.mark.xfail(
-    reason="the committed detector sees a face in 35 % of empty rooms, bar 5 %; see docs/log.md", strict=True
-)
 def test_an_empty_room_has_no_face(identity, heads):
     faces = identity.embed(heads.rooms)
     assert faces.found.mean() <= 0.05

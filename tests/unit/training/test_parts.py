@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 from tavr_records.errors import InputError
 from tavr_records.schemas import Consumed
 from tavr_training.checkpoint import Checkpoints
+from tavr_training.config import OptimizerConfig
 from tavr_training.dataset import LatentStore, build_conditions
+from tavr_training.engine import scheduled_rate
 from tavr_training.journal import Journal, read_losses, write_ledger, write_losses
 from tavr_training.machine import Machine, read_machine, split_batch
 from tavr_training.metrics import summarise
 from tavr_training.streams import EpochSampler, stream
-from training_world import clip_name, clip_tensors, write_latents
+from training_world import clip_name, clip_tensors, optimizer, write_latents
 
 A, B = clip_name(0, 0), clip_name(1, 0)
 
@@ -114,6 +117,14 @@ def test_the_journal_forgets_what_will_be_done_again(tmp_path):
 def test_summary_is_of_the_first_and_last_tenth():
     rows = [{"step": s, "loss": float(s), "learning_rate": 1.0} for s in range(20)]
     assert summarise(rows) == {"steps": 20, "first_loss": 0.5, "final_loss": 18.5}
+
+
+def test_the_rate_rises_holds_and_falls():
+    config = OptimizerConfig(**optimizer(steps=10, learning_rate=1.0, warmup_steps=4, decay_steps=3))
+    rates = [scheduled_rate(config, step) for step in range(10)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    papers = replace(config, decay_steps=0)
+    assert [scheduled_rate(papers, step) for step in range(3, 10)] == [1.0] * 7
 
 
 def test_checkpoints_count_only_when_sealed(tmp_path):

@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from tavr_synthetic.zoo.corpus import CorpusConfig, captions, load_corpus
 from tavr_synthetic.zoo.muon import MuonWithAdamW
 from tavr_synthetic.zoo.vae import to_pixels
 
-TEXT_LENGTH = 128
+TEXT_LENGTH = 96
 ARCHITECTURE = {
     "patch_size": (1, 2, 2),
     "num_attention_heads": 6,
@@ -41,6 +42,7 @@ ARCHITECTURE = {
 }
 TEXT_DROPOUT = 0.1
 EMA_DECAY = 0.995
+SINGLE_FRAMES = 0.25
 NOT_HIDDEN = ("patch_embedding", "proj_out", "time_embedder", "scale_shift_table")
 
 
@@ -99,36 +101,71 @@ def load_encoded(zoo: Path, cache: Path, config: CorpusConfig) -> Encoded:
     return Encoded(torch.load(path), torch.cat([text, null]))
 
 
-def velocity_loss(model: WanTransformer3DModel, clean: Tensor, text: Tensor, generator: torch.Generator) -> Tensor:
-    """Flow matching (paper Eq. 6) with logit-normal t; clean [B, 16, T, h, w], text [B, L, 64]."""
-    noise = torch.randn(clean.shape, generator=generator)
-    t = torch.sigmoid(torch.randn(clean.shape[0], generator=generator))
-    t_wide = t.view(-1, 1, 1, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # flash's backward is slow on a CPU
-        output = model((1 - t_wide) * clean + t_wide * noise, t * 1000, text, return_dict=False)[0]
-    return (output.float() - (noise - clean)).square().mean()
+class MixedPrecision:
+    """fp32 weights that learn and their bfloat16 copy that computes, as diffusers loads it (some modules stay fp32)."""
+
+    def __init__(self, master: WanTransformer3DModel) -> None:
+        """Make the copy by saving and loading, so that the modules kept in fp32 are diffusers' own choice."""
+        self.master = master
+        with TemporaryDirectory() as directory:
+            master.save_pretrained(directory)
+            self.copy = WanTransformer3DModel.from_pretrained(directory, torch_dtype=torch.bfloat16)
+
+    def velocity_loss(self, clean: Tensor, text: Tensor, generator: torch.Generator) -> Tensor:
+        """Flow matching (paper Eq. 6) with logit-normal t; clean [B, 16, T, h, w], text [B, L, 64]."""
+        noise = torch.randn(clean.shape, generator=generator)
+        t = torch.sigmoid(torch.randn(clean.shape[0], generator=generator))
+        t_wide = t.view(-1, 1, 1, 1, 1)
+        noisy = ((1 - t_wide) * clean + t_wide * noise).bfloat16()
+        with sdpa_kernel(SDPBackend.MATH):  # flash's backward is slow on a CPU
+            output = self.copy(noisy, t * 1000, text.bfloat16(), return_dict=False)[0]
+        return (output.float() - (noise - clean)).square().mean()
+
+    def collect_gradients(self) -> None:
+        """Move the copy's gradients to the fp32 weights, clipped to norm 1."""
+        for parameter, copy in zip(self.master.parameters(), self.copy.parameters(), strict=True):
+            parameter.grad, copy.grad = (None if copy.grad is None else copy.grad.float()), None
+        torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
+
+    @torch.no_grad()
+    def refresh_copy(self) -> None:
+        """Round the fp32 weights to the copy."""
+        for parameter, copy in zip(self.master.parameters(), self.copy.parameters(), strict=True):
+            copy.copy_(parameter)
 
 
-def train(zoo: Path, out: Path, cache: Path, minutes: float, seed: int, clips: int, resume: Path | None) -> None:  # noqa: PLR0913
-    """Train until the time is up (first fifth on single frames), keep the moving average, write bfloat16."""
-    data = load_encoded(zoo, cache, CorpusConfig(clips, 21, 64, 112, 2_000_000))
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    model = WanTransformer3DModel(**ARCHITECTURE) if resume is None else WanTransformer3DModel.from_pretrained(resume)
+@dataclass(frozen=True)
+class BaseTraining:
+    """How long, on what and from what the base trains."""
+
+    minutes: float
+    clips: int
+    seed: int
+    resume: Path | None
+
+
+def train(zoo: Path, out: Path, cache: Path, plan: BaseTraining) -> None:
+    """Train until the time is up (the first share on single frames), keep the moving average, write bfloat16."""
+    data = load_encoded(zoo, cache, CorpusConfig(plan.clips, 21, 64, 112, 2_000_000))
+    torch.manual_seed(plan.seed)
+    generator = torch.Generator().manual_seed(plan.seed)
+    model = WanTransformer3DModel.from_pretrained(plan.resume) if plan.resume else WanTransformer3DModel(**ARCHITECTURE)
     average = {name: value.detach().float().clone() for name, value in model.state_dict().items()}
     optimizer = MuonWithAdamW(model, muon_rate=0.015, adam_rate=2e-3, adam_names=NOT_HIDDEN)
+    precision = MixedPrecision(model)
     started, step, smooth, saved = time.monotonic(), 0, 0.0, time.monotonic()
-    with tqdm(total=int(minutes * 60), unit="s") as bar:
-        while (elapsed := time.monotonic() - started) < minutes * 60:
-            done = elapsed / (minutes * 60)
-            single = resume is None and done < 0.25
+    with tqdm(total=int(plan.minutes * 60), unit="s") as bar:
+        while (elapsed := time.monotonic() - started) < plan.minutes * 60:
+            done = elapsed / (plan.minutes * 60)
+            single = plan.resume is None and done < SINGLE_FRAMES
             picks = torch.randint(len(data.latents), (96 if single else 16,), generator=generator)
             clean = data.latents[picks, :, :1] if single else data.latents[picks]
             texts = torch.where(torch.rand(len(picks), generator=generator) < TEXT_DROPOUT, len(data.text) - 1, picks)
-            loss = velocity_loss(model, clean.float(), data.text[texts], generator)
+            loss = precision.velocity_loss(clean.float(), data.text[texts], generator)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            precision.collect_gradients()
             optimizer.step(min(1, (step + 1) / 50) * max(0.02, 1 - done))
+            precision.refresh_copy()
             decay = min(EMA_DECAY, (step + 1) / (step + 10))
             with torch.no_grad():
                 for name, value in model.state_dict().items():
@@ -170,15 +207,8 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, default=None, help="go on from these weights, on whole clips only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(
-        arguments.zoo,
-        arguments.out,
-        arguments.cache,
-        arguments.minutes,
-        arguments.seed,
-        arguments.clips,
-        arguments.resume,
-    )
+    plan = BaseTraining(arguments.minutes, arguments.clips, arguments.seed, arguments.resume)
+    train(arguments.zoo, arguments.out, arguments.cache, plan)
     write_scheduler(arguments.zoo / "scheduler", flow_shift=3.0)
 
 

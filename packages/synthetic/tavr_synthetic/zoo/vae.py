@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResidualBlock
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 from tqdm import tqdm
 
 from tavr_synthetic.zoo.corpus import CorpusConfig, load_corpus
@@ -37,6 +38,7 @@ LATENT_NOISE = 0.05
 LATENT_WEIGHT = 1e-3
 FACE_WEIGHT = 2.0
 EDGE_WEIGHT = 0.5
+COLOUR_WEIGHT = 1.0
 
 
 def build_vae() -> AutoencoderKLWan:
@@ -53,10 +55,11 @@ def build_vae() -> AutoencoderKLWan:
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted L1 of the pixels and of their spatial differences; tensors [B, 3, T, H, W] in [-1, 1]."""
+    """Weighted L1 of pixels, of their spatial differences and of 8x8 means; tensors [B, 3, T, H, W] in [-1, 1]."""
     difference = (output - target) * weight
     edges = (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
-    return difference.abs().mean() + 0.5 * difference.square().mean() + EDGE_WEIGHT * edges
+    colour = avg_pool3d(difference, (1, 8, 8)).abs().mean()
+    return difference.abs().mean() + 0.5 * difference.square().mean() + EDGE_WEIGHT * edges + COLOUR_WEIGHT * colour
 
 
 def sample_batch(  # noqa: PLR0913 - a crop has this many facts
@@ -89,7 +92,7 @@ def train(out: Path, cache: Path, minutes: float, seed: int, resume: Path | None
     with tqdm(total=int(minutes * 60), unit="s") as bar:
         while (elapsed := time.monotonic() - started) < minutes * 60:
             done = elapsed / (minutes * 60)
-            length = 1 if step % 6 == 5 else (9 if step % 6 == 2 else 5)
+            length = (5, 1, 9, 1, 5, 1)[step % 6]
             pixels, weight = sample_batch(
                 rng, frames, boxes, 16 if length == 1 else 4 if length == 5 else 2, length, (64, 64)
             )
