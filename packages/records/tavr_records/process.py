@@ -53,7 +53,8 @@ def run_stage(stage: str, config_type: type[Config], function: Callable[[Config]
         if error.errno is None:
             raise
         remedy = REMEDIES.get(error.errno, "mend that, then run again")
-        _exit(stage, f"{error.filename or 'disk'}: {error.strerror}; {remedy}", EXIT_BAD_INPUT)
+        name = errno.errorcode.get(error.errno, str(error.errno))
+        _exit(stage, f"{error.filename or 'disk'}: {error.strerror} ({name}); {remedy}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         _exit(stage, "interrupted; run again to carry on", 130)
 

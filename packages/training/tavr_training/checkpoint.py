@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tavr_records.atomic import write_bytes
+from tavr_records.atomic import full_disk_named, write_bytes
 from tavr_records.ids import canonical_json, sha256_file
 
 KEPT = 2
@@ -32,7 +32,8 @@ class Checkpoints:
                 shutil.rmtree(leftover, ignore_errors=True)
             partial.mkdir(parents=True)
         self._barrier()
-        write(partial)
+        with full_disk_named(self._path(step), partial):
+            write(partial)
         self._barrier()
         if self._rank == 0:
             self._seal(partial, self._path(step))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tavr_records.atomic import write_bytes
+from tavr_records.atomic import full_disk_named, write_bytes
 from tavr_records.ids import canonical_json
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import Consumed
@@ -60,7 +60,7 @@ def write_losses(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("ab") as file:
+    with full_disk_named(path, path), path.open("ab") as file:
         file.write(b"".join(canonical_json(row) + b"\n" for row in rows))
 
 

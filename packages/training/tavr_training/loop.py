@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from tavr_records.atomic import write_bytes
+from tavr_records.atomic import full_disk_named, write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json
 from tavr_records.memo import stage_output
@@ -194,7 +194,8 @@ def _write_outputs(training: Training, model: Any) -> None:
     """Model, ledger, losses and metrics, all or nothing."""
     with stage_output(training.out) as out:
         model.register_to_config(_name_or_path="")  # where it started is in the record, not in the bytes
-        model.save_pretrained(out / "model")
+        with full_disk_named(training.out / "model", out / "model"):
+            model.save_pretrained(out / "model")
         write_ledger(training.work, out / "ledger.parquet")
         rows = read_losses(training.work)
         write_losses(rows, out / "losses.csv")
