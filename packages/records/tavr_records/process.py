@@ -31,7 +31,6 @@ OFFLINE = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "DS_ACCELERATOR": "cpu" if not Path("/dev/nvidia0").exists() else "cuda",
     "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other on a machine that is shared
 }
 # On import, not in run_stage: OpenMP and DeepSpeed read their variables once, when the stage's module loads them.
 for _name, _value in OFFLINE.items():
