@@ -38,6 +38,7 @@ def test_the_paper_is_the_default(root):
     assert [optimizer["steps"] for optimizer in optimizers] == [18000, 15000, 400]
     assert [optimizer["learning_rate"] for optimizer in optimizers] == [5e-6, 5e-6, 1.5e-6]
     assert [optimizer["warmup_steps"] for optimizer in optimizers] == [50, 50, 50]
+    assert [optimizer["decay_steps"] for optimizer in optimizers] == [0, 0, 0]
     preference = params["stage3"]["preference"]
     assert (preference["beta"], preference["mse_weight"], preference["dpo_weight"]) == (500, 1, 2)
     assert (params["preferences"]["target_pairs"], params["preferences"]["min_margin"]) == (800, 0.20)
@@ -70,3 +71,11 @@ def test_types_have_no_defaults(section):
     for field in dataclasses.fields(config_type(section)):
         assert field.default is dataclasses.MISSING, f"{section}.{field.name}: values live in conf/"
         assert field.default_factory is dataclasses.MISSING, f"{section}.{field.name}: values live in conf/"
+
+
+def test_the_default_profile_says_what_every_stage_costs(root):
+    """`make retrain` prints a time for each stage, in all at most twelve minutes."""
+    budget = yaml.safe_load((root / "conf" / "budget.yaml").read_text())["tiny"]
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    assert list(budget) == list(stages)
+    assert sum(budget.values()) <= 12 * 60
