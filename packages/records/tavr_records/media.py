@@ -8,6 +8,7 @@ from typing import Any, cast
 import av
 import av.error
 import numpy as np
+from av.codec.context import Flags
 from numpy.typing import NDArray
 
 from tavr_records.atomic import atomic_file
@@ -76,12 +77,12 @@ def write_video(  # noqa: PLR0913 - a container has this many facts
             "threads": "1",
             "x264-params": "threads=1:cpu-independent=1",
         }
-        video.codec_context.flags |= av.codec.context.Flags.bitexact.value
+        video.codec_context.flags |= Flags.bitexact.value
         audio = None
         if waveform is not None:
             audio = cast("Any", container.add_stream("aac", rate=sample_rate))
             audio.layout = "mono"
-            audio.codec_context.flags |= av.codec.context.Flags.bitexact.value
+            audio.codec_context.flags |= Flags.bitexact.value
         for image in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         container.mux(video.encode())
