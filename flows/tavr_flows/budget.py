@@ -32,7 +32,7 @@ def tell_budget(order: Sequence[str], to_run: Collection[str], budget: Mapping[s
     ]
     known = sum(budget.get(name, 0.0) for name in order if name in to_run)
     unknown = sum(name not in budget for name in order if name in to_run)
-    total = _minutes(known) + (f" and {unknown} stages nobody has measured" if unknown else "")
+    total = _minutes(known) + (f" and {unknown} nobody has measured" if unknown else "")
     return ["time budget:", *lines, f"  {'in all':<20} {total:>9}"]
 
 

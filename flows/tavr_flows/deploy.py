@@ -62,8 +62,8 @@ def deploy(root: Path) -> list[str]:
     names: list[str] = []
     for flow, tags in ((retrain, ["pipeline"]), (promote, ["registry"])):
         deployment = flow.to_deployment(
-            name=POOL,
-            description=flow.description,
+            name=flow.name,  # the page's list of deployments shows this name first
+            description=_one_line_a_paragraph(flow.description or ""),
             tags=tags,
             work_pool_name=POOL,
             job_variables={"working_dir": str(root)},
@@ -71,8 +71,13 @@ def deploy(root: Path) -> list[str]:
             enforce_parameter_schema=True,
         )
         deployment.apply()  # type: ignore[union-attr]
-        names.append(f"{flow.name}/{POOL}")
+        names.append(f"{flow.name}/{flow.name}")
     return names
+
+
+def _one_line_a_paragraph(text: str) -> str:
+    """The page takes every newline for a new paragraph."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _start_worker(root: Path) -> "subprocess.Popen[bytes]":

@@ -23,14 +23,14 @@ class RetrainParameters(BaseModel):
     base_run: str = Field(
         default="latest",
         pattern=r"^(latest|none|\d{8}-[0-9a-f]{8})$",
-        description="Whose finished stages are taken over where nothing changed: latest of the profile, none, an id.",
+        description="Run whose finished stages are kept where nothing changed: latest (of the profile), none, an id.",
     )
     overrides: list[Override] = Field(
         default=[], max_length=50, description="Values of conf/ to change for this run only, as section.key=value."
     )
     reason: str = Field(default="", max_length=2000, description="Why this run is made; it goes on the record.")
     promote: bool = Field(
-        default=True, description="Promote to dev when the gate allows; otherwise the candidate only waits there."
+        default=True, description="Let the candidate hold dev when the gate allows it; if off, it is only judged."
     )
     allow_dirty: bool = Field(
         default=False, description="Run uncommitted changes too; the record says so and the gate refuses to promote."

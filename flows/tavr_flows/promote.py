@@ -35,7 +35,7 @@ def promote(parameters: PromoteParameters) -> State[Any]:
     try:
         case = open_case(root, parameters.candidate, parameters.target, approvals)
         create_markdown_artifact(
-            _page(case), key=f"gate-{case.record['run']['run_id']}", description="What the gate says"
+            _page(case), key="gate", description=f"What the gate says of run {case.record['run']['run_id']}"
         )
         if parameters.dry_run and case.decision.allow:
             return Completed(message=f"the gate allows it for {parameters.target}")

@@ -104,7 +104,7 @@ def _task_state(outcome: StageOutcome) -> State[Any]:
 
 def _reproduce(run: RunFolder, stage: str) -> StageOutcome:
     logger = get_run_logger()
-    bar = _ProgressBar(f"{run.request.run_id}-{stage}".replace("_", "-"), stage, logger.info)
+    bar = _ProgressBar(f"progress-{stage}".replace("_", "-"), stage, logger.info)
     outcome = reproduce(run, stage, logger.info, bar.show)
     if outcome.state in FINISHED:
         bar.finish()
@@ -142,12 +142,15 @@ class _ProgressBar:
 
 
 def publish(summary: dict[str, Any]) -> None:
-    """The summary as artifacts of the flow run: one page, and the tables of stages and metrics."""
-    key = summary["run_id"]
-    create_markdown_artifact(render_summary(summary), key=f"{key}-summary", description="What came out of the run")
-    create_table_artifact(stage_table(summary), key=f"{key}-stages", description="How each stage ended")
+    """The summary as artifacts of the flow run: one page, and the tables of stages and metrics.
+
+    The keys are the same for every run, so that the page shows each as one artifact with a history.
+    """
+    run = f"run {summary['run_id']}"
+    create_markdown_artifact(render_summary(summary), key="summary", description=f"What came out of {run}")
+    create_table_artifact(stage_table(summary), key="stages", description=f"How each stage of {run} ended")
     if rows := metric_table(summary):
-        create_table_artifact(rows, key=f"{key}-metrics", description="Candidate against the base model")
+        create_table_artifact(rows, key="metrics", description=f"The candidate of {run} against the base model")
 
 
 def end_state(summary: dict[str, Any]) -> State[Any]:

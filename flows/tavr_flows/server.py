@@ -20,11 +20,13 @@ from tavr_records.errors import InputError
 
 _START_SECONDS = 240.0
 _POLL_SECONDS = 0.2
-TELEMETRY_OFF = {
+SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # The second generation of the page asks amplitude.com for settings at every load, whatever the above says.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
 }
 
 
@@ -100,7 +102,7 @@ def _claim_home(root: Path) -> tuple[Path, int]:
 
 
 def _use(home: Path, url: str) -> None:
-    os.environ.update({**TELEMETRY_OFF, "PREFECT_HOME": str(home), "PREFECT_API_URL": url})
+    os.environ.update({**SETTINGS, "PREFECT_HOME": str(home), "PREFECT_API_URL": url})
 
 
 def _start(home: Path, url: str) -> "subprocess.Popen[bytes]":

@@ -80,14 +80,14 @@ def _verdict_table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _markdown(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
-    names = list(rows[0])
+    names = [name for name in rows[0] if any(row[name] != "" for row in rows)]  # a column of nothing says nothing
     lines = [" | ".join(names), " | ".join("---" for _ in names)]
     lines += [" | ".join(str(row[name]).replace("|", "\\|").replace("\n", " ") for name in names) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "-"
+    return f"{value:.3f}" if isinstance(value, (int, float)) else "-"
 
 
 def _interval(value: Mapping[str, Any] | None) -> str:

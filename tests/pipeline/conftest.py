@@ -44,16 +44,20 @@ class Clone:
         return folder
 
 
-@pytest.fixture(scope="session")
-def clone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A fresh clone of this checkout's HEAD, set up offline with the same resolution."""
-    path = tmp_path_factory.mktemp("clone") / "tavr"
+def make_clone(root: Path, path: Path) -> Clone:
+    """Clone HEAD and install it from uv's cache into an environment of its own."""
     subprocess.run(["git", "clone", "--quiet", str(root), str(path)], check=True)
     shutil.copyfile(root / "uv.lock", path / "uv.lock")
     uv = shutil.which("uv") or str(root / ".tools/uv/bin/uv")
     made = Clone(path)
     made.run(uv, "sync", "--all-packages", "--frozen", "--offline", "--quiet")
     return made
+
+
+@pytest.fixture(scope="session")
+def clone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A fresh clone of this checkout's HEAD, set up offline with the same resolution."""
+    return make_clone(root, tmp_path_factory.mktemp("clone") / "tavr")
 
 
 @pytest.fixture(scope="session")

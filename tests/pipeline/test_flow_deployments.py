@@ -1,19 +1,16 @@
 """`tavr up`: what an operator does in the Prefect page, through the same server: start, refuse, cancel."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .toy import bare_environment, change, git, write_toy
+from .toy import change, commands_in, eventually, git, served, write_toy
 
 pytestmark = pytest.mark.slow
 
@@ -25,26 +22,6 @@ def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
         return json.loads(response.read())
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.2)
-
-
-def commands_in(folder: Path) -> list[str]:
-    found: list[str] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if (entry / "cwd").readlink().is_relative_to(folder) and line:
-                    found.append(line)
-            except OSError:
-                continue
-    return found
-
-
 @pytest.fixture
 def toy(tmp_path: Path, root: Path) -> Path:
     return write_toy(tmp_path / "toy", root)
@@ -52,22 +29,12 @@ def toy(tmp_path: Path, root: Path) -> Path:
 
 @pytest.fixture
 def url(toy: Path) -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tavr_cli.main", "up", "--port", "0"], cwd=toy, stdout=subprocess.PIPE,
-        env=bare_environment(toy.parent / "home"), text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    page = process.stdout.readline()
-    assert page.startswith("Prefect page: "), page
-    yield page.split(": ")[1].strip() + "/api"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    eventually(lambda: commands_in(toy) == [])
+    with served(toy) as page:
+        yield page + "/api"
 
 
 def start(url: str, **parameters: object) -> str:
-    deployment = call(url, "deployments/name/retrain/local")
+    deployment = call(url, "deployments/name/retrain/retrain")
     return call(url, f"deployments/{deployment['id']}/create_flow_run", {"parameters": {"parameters": parameters}})[
         "id"
     ]

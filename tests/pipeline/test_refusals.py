@@ -40,7 +40,9 @@ def test_nan_latents(finished, tmp_path):
     from tavr_latents.checks import check_latents
     from tavr_latents.config import CheckLatentsConfig
 
-    root = finished.copy_of(tmp_path, *AUDIT, "data/latents", "data/pairs", "data/ingest/manifest.parquet", "reports/pairs")
+    root = finished.copy_of(
+        tmp_path, *AUDIT, "data/latents", "data/pairs", "data/ingest/manifest.parquet", "reports/pairs"
+    )
     shard = min((root / "data/latents").glob("shard-*.safetensors"))
     tensors = {name: value.copy() for name, value in load_file(shard).items()}
     name = next(name for name in sorted(tensors) if name.endswith("target0/latents"))

@@ -2,8 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -158,3 +162,43 @@ def bare_environment(home: Path) -> dict[str, str]:
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_SYSTEM": "/dev/null",
     }
+
+
+def commands_in(folder: Path) -> list[str]:
+    """Command lines of living processes whose working directory lies below a folder."""
+    found: list[str] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if (entry / "cwd").readlink().is_relative_to(folder) and line:
+                    found.append(line)
+            except OSError:
+                continue
+    return found
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(0.2)
+
+
+@contextmanager
+def served(checkout: Path) -> Iterator[str]:
+    """`tavr up` on a free port: yields the address of the page; interrupted at the end, it leaves no process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tavr_cli.main", "up", "--port", "0"], cwd=checkout, stdout=subprocess.PIPE,
+        env=bare_environment(checkout.parent / "home"), text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    page = process.stdout.readline()
+    assert page.startswith("Prefect page: "), page
+    try:
+        yield page.split(": ")[1].strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    eventually(lambda: commands_in(checkout) == [])

@@ -16,7 +16,7 @@ from tavr_perception.identity import FaceIdentity, chamfer_similarity
 from tavr_perception.keypoints import KeypointEstimator, face_boxes
 from tavr_perception.lipsync import LipSync
 from tavr_perception.reward import VideoReward
-from tavr_records.ids import canonical_json, sha256_bytes
+from tavr_records.ids import sha256_bytes
 from tavr_records.media import Frames, Waveform, read_audio, read_video, write_video
 from tavr_records.memo import Memo
 from tavr_records.schemas import Clip, ClipPair, Score
@@ -147,7 +147,8 @@ class Scorer:
             write_video(folder / "clip.mp4", frames, self.config.fps, waveform, self.config.sample_rate)
             with self.one_at_a_time:
                 score = self.score(task, frames, target, ref)
-            (folder / "score.json").write_bytes(canonical_json(asdict(score)))
+            # Not canonical JSON: a clip without a face has no sync, which is NaN.
+            (folder / "score.json").write_text(json.dumps(asdict(score), sort_keys=True))
 
         key = {"task": task.score_id, "conditions": conditions.digest(), "clips": [target.clip_sha256, ref.clip_sha256]}
         return memo.entry(key, build)

@@ -30,6 +30,9 @@ def benchmark(config: BenchmarkConfig, root: Path = Path()) -> None:
             raise InputError(f"params.yaml: benchmark.methods has no {name!r}; candidate and baseline must be methods")
     clips = {clip.clip_id: clip for clip in read_manifest(root / "data/ingest/manifest.parquet", Clip)}
     pairs = benchmark_pairs(root)
+    if len(pairs) < 2:
+        remedy = "accept more in the review, or give `pairs` more benchmark_people"
+        raise InputError(f"data/pairs/manifest.parquet: {len(pairs)} benchmark pairs are left, 2 are needed; {remedy}")
     scorer = Scorer(config, root)
     scores: list[Score] = []
     with atomic_directory(root / "data/benchmark") as out:
@@ -54,7 +57,8 @@ def benchmark(config: BenchmarkConfig, root: Path = Path()) -> None:
         **summary,
     }
     report = root / "reports/benchmark"
-    write_bytes(report / "metrics.json", (json.dumps(metrics, indent=2, sort_keys=True) + "\n").encode())
+    text = json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False)
+    write_bytes(report / "metrics.json", text.encode() + b"\n")
     write_report(report / "report.html", metrics, table, root, clips, {pair.pair_id: pair for pair in pairs})
 
 

@@ -9,29 +9,30 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+ROUNDING = 1e-12  # values that differ by no more are equal: an interval of nothing but rounding errors is NaN
 METRICS = ("id_ref", "id_target", "sync_c", "sync_d", "vq", "mq", "ta", "overall")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `pairs` pairs with the bounds of its confidence interval."""
+    """A mean over `pairs` pairs with the bounds of its confidence interval; None where fewer than two have a value."""
 
-    mean: float
-    low: float
-    high: float
+    mean: float | None
+    low: float | None
+    high: float | None
     pairs: int
 
 
 def interval(values: NDArray[np.float64], confidence: float, resamples: int, seed: int) -> Interval:
     """Bias-corrected and accelerated bootstrap interval of the mean of one value a pair.
 
-    Raises:
-        ValueError: fewer than two values.
+    NaN is a pair without the metric (a clip without a face has no sync) and is left out.
     """
+    values = values[np.isfinite(values)]
     if len(values) < 2:
-        raise ValueError(f"{len(values)} pairs give no interval; the benchmark needs at least 2")
+        return Interval(None, None, None, len(values))
     mean = float(values.mean())
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= ROUNDING:
         return Interval(mean, mean, mean, len(values))
     result = bootstrap(
         (values,), np.mean, confidence_level=confidence, n_resamples=resamples, rng=np.random.default_rng(seed)
@@ -41,8 +42,9 @@ def interval(values: NDArray[np.float64], confidence: float, resamples: int, see
 
 
 def by_pair(scores: pd.DataFrame, method: str) -> pd.DataFrame:
-    """One row a pair (index pair_id, sorted), averaged over seeds, for one method."""
-    return scores[scores["method"] == method].groupby("pair_id")[list(METRICS)].mean().sort_index()
+    """One row a pair (index pair_id, sorted), averaged over seeds, for one method; NaN where any seed has none."""
+    rows = scores[scores["method"] == method].groupby("pair_id")[list(METRICS)]
+    return rows.agg(lambda values: values.mean(skipna=False)).sort_index()
 
 
 def summarise(  # noqa: PLR0913 - a comparison has this many facts
@@ -60,7 +62,7 @@ def summarise(  # noqa: PLR0913 - a comparison has this many facts
         }
         if method == baseline:
             continue
-        difference = (rows - reference).dropna()
+        difference = rows - reference  # NaN where either has no value
         versus[method] = {
             metric: asdict(interval(difference[metric].to_numpy(np.float64), confidence, resamples, seed))
             for metric in METRICS

@@ -138,7 +138,7 @@ def test_the_budget_is_told_with_its_sum(tmp_path: Path) -> None:
     budget = read_budget(tmp_path, "tiny")
     lines = tell_budget(["a", "b", "c"], {"a", "c"}, budget)
     assert [line.split() for line in lines[1:4]] == [["a", "1:01", "min"], ["b", "cached"], ["c", "?"]]
-    assert "1:01 min and 1 stages nobody has measured" in lines[4]
+    assert "1:01 min and 1 nobody has measured" in lines[4]
     assert read_budget(tmp_path, "small") == {}
     path.write_text("tiny: {a: soon}\n")
     with pytest.raises(InputError, match=r"budget.yaml: tiny: not a mapping"):
@@ -201,7 +201,7 @@ def test_the_summary_reads_like_a_report(tmp_path: Path) -> None:
     assert "| stage1 | REFUSED | 1.2 | a \\| b c |" in text
     assert "| pairs | refused | 2 | 3 | x (critical) |" in text
     assert metric_table(summary) == [
-        {"metric": "id_target", "ours": "0.5", "base": "-", "difference": "+0.500 [+0.400, +0.600]"}
+        {"metric": "id_target", "ours": "0.500", "base": "-", "difference": "+0.500 [+0.400, +0.600]"}
     ]
     assert metric_table({**summary, "metrics": None}) == []
 
