@@ -1,6 +1,7 @@
 """`python -m tavr_benchmark.checks`: enough pairs, every method on every pair, finite scores, faces found."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tavr_checks.run import run_check
@@ -16,7 +17,7 @@ OF_A_FACE = ("sync_c", "sync_d")
 
 def check_benchmark(config: CheckBenchmarkConfig, root: Path = Path()) -> None:
     """Check the scores of `benchmark`, and that nobody of it was ever trained on."""
-    table = pd.read_parquet(root / "data/benchmark/manifest.parquet")
+    table: Any = pd.read_parquet(root / "data/benchmark/manifest.parquet")
     clips = pd.read_parquet(root / "data/pairs/clips.parquet")
     trained = set(clips.loc[clips["split"] == "train", "person_id"])
     both = sorted(trained & set(table["person_id"]))

@@ -51,14 +51,13 @@ def write_report(  # noqa: PLR0913 - the page shows this many things
 ) -> None:
     """Write the page; worst pairs of the candidate first."""
     candidate = metrics["candidate"]
-    order = (
-        scores[scores["method"] == candidate].groupby("pair_id")["id_target"].mean().sort_values(kind="stable").index
-    )
-    methods = sorted(set(scores["method"]))
+    table: Any = scores
+    order = table[table["method"] == candidate].groupby("pair_id")["id_target"].mean().sort_values(kind="stable").index
+    methods = sorted(set(table["method"]))
     rows: list[dict[str, Any]] = []
     for pair_id in order:
         pair = pairs[pair_id]
-        shots = scores[scores["pair_id"] == pair_id].drop_duplicates("method").set_index("method")
+        shots = table[table["pair_id"] == pair_id].drop_duplicates("method").set_index("method")
         rows.append(
             {
                 "pair_id": pair_id,

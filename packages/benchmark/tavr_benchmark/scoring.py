@@ -5,6 +5,7 @@ import json
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
@@ -72,7 +73,7 @@ class Scorer:
         self.data = root / "data/ingest"
         self.store = LatentStore(root / "data/latents")
         self.vae = AutoencoderKLWan.from_pretrained(root / config.vae)
-        self.scheduler = UniPCMultistepScheduler.from_pretrained(root / config.scheduler)
+        self.scheduler: Any = UniPCMultistepScheduler.from_pretrained(root / config.scheduler)
         self.identity = FaceIdentity(root / config.identity)
         self.keypoints = KeypointEstimator(root / config.keypoints)
         self.lipsync = LipSync(root / config.lipsync)
@@ -93,7 +94,7 @@ class Scorer:
 
     def generate(self, model: TAVRTransformer3DModel, task: Task, conditions: Conditions) -> Frames:
         """The generated frames [T, H, W, 3]."""
-        shape = self.store.tensor(task.pair.target_clip_id, "target0/latents").shape
+        shape: Any = self.store.tensor(task.pair.target_clip_id, "target0/latents").shape
         latents = generate_latents(
             model,
             self.scheduler,

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -98,7 +99,7 @@ def run_method(scorer: Scorer, tasks: list[Task], root: Path, clips: dict[str, C
         delayed(scorer.run)(model, task, clips[task.pair.target_clip_id], clips[task.ref_clip_id], memo)
         for task in tasks
     )
-    entries = Parallel(n_jobs=worker_count(), prefer="threads", return_as="generator")(jobs)
+    entries: Any = Parallel(n_jobs=worker_count(), prefer="threads", return_as="generator")(jobs)
     scores: list[Score] = []
     for task, entry in zip(tasks, tqdm(entries, total=len(tasks), desc=f"benchmark {name}", unit="clip"), strict=True):
         scores.append(Score(**json.loads((entry / "score.json").read_bytes())))

@@ -43,7 +43,7 @@ def interval(values: NDArray[np.float64], confidence: float, resamples: int, see
 
 def by_pair(scores: pd.DataFrame, method: str) -> pd.DataFrame:
     """One row a pair (index pair_id, sorted), averaged over seeds, for one method; NaN where any seed has none."""
-    rows = scores[scores["method"] == method].groupby("pair_id")[list(METRICS)]
+    rows: Any = scores[scores["method"] == method].groupby("pair_id")[list(METRICS)]
     return rows.agg(lambda values: values.mean(skipna=False)).sort_index()
 
 

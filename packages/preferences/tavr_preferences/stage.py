@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -68,7 +69,7 @@ class Miner:
         self.clips = {clip.clip_id: clip for clip in read_manifest(root / "data/ingest/manifest.parquet", Clip)}
         self.model = TAVRTransformer3DModel.from_pretrained(root / config.model).eval()
         self.vae = AutoencoderKLWan.from_pretrained(root / config.vae)
-        self.scheduler = UniPCMultistepScheduler.from_pretrained(root / config.scheduler)
+        self.scheduler: Any = UniPCMultistepScheduler.from_pretrained(root / config.scheduler)
         self.identity = FaceIdentity(root / config.identity)
         self.one_at_a_time = threading.Lock()  # diffusers' Wan VAE keeps its causal cache in itself
         sampling = {"steps": config.steps, "guidance": [config.text_guidance, config.audio_guidance]}
@@ -81,7 +82,8 @@ class Miner:
         size = self.config.round_conditions
         for start in range(0, len(pairs), size):
             group = pairs[start : start + size]
-            results = Parallel(n_jobs=worker_count(), prefer="threads")(delayed(self.mine_one)(pair) for pair in group)
+            parallel: Any = Parallel(n_jobs=worker_count(), prefer="threads")
+            results = parallel(delayed(self.mine_one)(pair) for pair in group)
             yield from zip(group, results, strict=True)
 
     def mine_one(self, pair: ClipPair) -> Drawn:
@@ -96,7 +98,7 @@ class Miner:
     def draw_for(self, pair: ClipPair, conditions: Conditions) -> Draw:
         """A function from seed to (latents, similarity to the real target)."""
         config = self.config
-        shape = self.store.tensor(pair.target_clip_id, "target0/latents").shape
+        shape: Any = self.store.tensor(pair.target_clip_id, "target0/latents").shape
         truth: list[FaceEmbeddings] = []
 
         def draw(seed: int) -> tuple[NDArray[np.float32], float]:
