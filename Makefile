@@ -47,7 +47,7 @@ lint: setup ## ruff, pyright, import contracts
 test: setup ## every fast test, and the pipeline at its smallest
 	$(RUN) pytest -n 2 --dist loadgroup
 
-test-slow: setup ## what needs longer: tiny equality, chaos, the browser
+test-slow: setup ## what needs longer: equality, chaos, the browser (apt: chromium)
 	$(RUN) pytest -m slow
 
 zoo: setup ## train the tiny pretrained weights again (hours)
