@@ -12,7 +12,7 @@ from pathlib import Path
 LineSink = Callable[[str, bool], None]  # (text, True when the line overwrites the last one: a progress bar)
 _BREAK = re.compile(rb"[\r\n]")
 _CURSOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # nested progress bars move the cursor
-_BAR = re.compile(r"\d{1,3}%\|")  # the last line of a bar ends in a newline
+PERCENT = re.compile(r"(\d{1,3})%\|")  # a progress bar, whose last line ends in a newline
 _STOP_SECONDS = 30.0
 
 
@@ -68,7 +68,7 @@ def _read_lines(descriptor: int, sink: LineSink) -> None:
 def _hand_over(line: bytes, overwritten: bool, sink: LineSink) -> None:
     text = _CURSOR.sub("", line.decode("utf-8", errors="replace")).rstrip()
     if text:
-        sink(text, overwritten or bool(_BAR.search(text)))
+        sink(text, overwritten or bool(PERCENT.search(text)))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

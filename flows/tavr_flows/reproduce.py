@@ -9,13 +9,12 @@ from pathlib import Path
 
 from tavr_lineage.record import StageOutcome
 
-from tavr_flows.process import Command, run_supervised
+from tavr_flows.process import PERCENT, Command, run_supervised
 from tavr_flows.runs import RunFolder
 from tavr_flows.worktree import stage_environment
 
 _EXITED = re.compile(r"exited with (-?\d+)")
 _SKIPPED = re.compile(r"^Stage '[^']+' (?:didn't change, skipping|is cached - skipping run)")
-_PERCENT = re.compile(r"(\d{1,3})%\|")
 # DVC's advice to a person at the keyboard; the log file keeps it.
 _ADVICE = re.compile(
     r"(?:To track the changes|To enable auto staging|Use `dvc push`|\s*git add |\s*dvc config |(?:Upda|Genera)ting )"
@@ -45,7 +44,7 @@ class Transcript:
         prefix = f"{stage}: "
         own = [line.removeprefix(prefix) for line in self.lines if line.startswith(prefix)]
         if self.exit_code not in _KNOWN:
-            own = []  # lines that start so are progress bars then
+            own = []  # it crashed: what it said before is not the reason
         errors = [line for line in self.lines if re.match(r"[A-Za-z_.]*(?:Error|Exception|Interrupt)\b", line)]
         told = own or errors or [line for line in self.lines if not line.startswith("ERROR: failed to reproduce")]
         return (told or self.lines or ["no output"])[-1]
@@ -78,7 +77,7 @@ def reproduce(
 
         def sink(line: str, is_progress: bool) -> None:
             if is_progress:
-                found = _PERCENT.search(line)
+                found = PERCENT.search(line)
                 progress(float(found[1]) if found else 0.0, line)
                 return
             file.write(line + "\n")

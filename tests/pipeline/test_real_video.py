@@ -15,6 +15,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from real_media import FPS, FRAMES, mux_talking_head, real_speech, talkvid_record
+from rows import write_passed
 from tavr_cli.compose import compose_params, render_params
 from tavr_latents.encode import Tensors, read_tensors
 from tavr_model.vae import decode_latents
@@ -22,7 +23,6 @@ from tavr_records.ids import clip_id, sha256_file
 from tavr_records.manifest import read_manifest, write_manifest
 from tavr_records.media import read_audio, read_video
 from tavr_records.schemas import CachedClip, Clip, ClipSplit, Refused, Source
-from training_world import write_passed
 
 TAKES = {"searched": 1.2, "supplied": 23.2}
 """Record id -> where in the reading its voice begins; the pictures are the same. One gets its face box from us."""

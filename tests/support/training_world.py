@@ -1,6 +1,5 @@
 """A training's whole surroundings at the smallest size: base, latents, pairs, preferences, verdicts, params.yaml."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 import torch
 import yaml
 from diffusers import WanTransformer3DModel
+from rows import make_pair, sha256_of, write_passed
 from tavr_records.ids import pair_id
 from tavr_records.manifest import write_manifest
-from tavr_records.schemas import CachedClip, ClipPair, ClipSplit, PreferencePair, Refused
+from tavr_records.schemas import CachedClip, ClipPair, ClipSplit, PreferencePair
 from tavr_records.shards import group_by_shard, write_shard
-from tavr_records.verdict import Verdict, write_verdict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHAPE = (16, 3, 4, 6)
@@ -32,7 +31,7 @@ TRANSFORMER = {
 
 
 def clip_name(person: int, scene: int) -> str:
-    return hashlib.sha256(f"{person}/{scene}".encode()).hexdigest()
+    return sha256_of(f"{person}/{scene}")
 
 
 def _bf16(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -78,16 +77,10 @@ def write_latents(directory: Path, clips: dict[str, str], shape=SHAPE, text_dim=
     write_manifest(directory / "manifest.parquet", CachedClip, rows, sort_by=("clip_id", "key"))
 
 
-def write_passed(root: Path, *stages: str) -> None:
-    for stage in stages:
-        write_verdict(root / "reports" / stage / "verdict.json", Verdict(stage, ()))
-        write_manifest(root / "reports" / stage / "quarantine.parquet", Refused, [], sort_by=("record_id", "rule"))
-
-
 def write_preferences(root: Path, pairs: list[tuple[str, str]], shape=SHAPE) -> None:
     tensors, rows = {}, []
     for index, (ref, target) in enumerate(pairs):
-        name = hashlib.sha256(f"preference {index}".encode()).hexdigest()
+        name = sha256_of(f"preference {index}")
         rng = np.random.default_rng(index)
         tensors[f"{name}/winner"] = _bf16(rng, *shape)
         tensors[f"{name}/loser"] = _bf16(rng, *shape)
@@ -152,11 +145,7 @@ def build_world(root: Path, people: int = 3, scenes: int = 2) -> Path:
     for person in range(people + 1):
         split = "train" if person < people else "benchmark"
         splits += [ClipSplit(clip_name(person, s), f"person-{person}", f"i{person}", split) for s in range(scenes)]
-        ref, target = clip_name(person, 0), clip_name(person, 1)
-        pairs.append(
-            ClipPair(pair_id(ref, target), ref, target, f"person-{person}", f"i{person}", split, 0.8, 9.0,
-                     "pending", "", "")
-        )  # fmt: skip
+        pairs.append(make_pair(clip_name(person, 0), clip_name(person, 1), person, split))
     write_manifest(root / "data/pairs/clips.parquet", ClipSplit, splits, sort_by=("clip_id",))
     write_manifest(root / "data/pairs/manifest.parquet", ClipPair, pairs, sort_by=("pair_id",))
     write_preferences(root, [(p.ref_clip_id, p.target_clip_id) for p in pairs if p.split == "train"])

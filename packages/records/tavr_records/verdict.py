@@ -69,6 +69,11 @@ def read_verdict(path: Path) -> Verdict:
         raise InputError(f"{path}: not a verdict ({error}); run its check again") from error
 
 
+def quarantine_path(stage: str, reports: Path = Path("reports")) -> Path:
+    """Where `check_<stage>` lists the ids that no later stage may use."""
+    return reports / stage / "quarantine.parquet"
+
+
 def require_passed(stage: str, reports: Path = Path("reports")) -> set[str]:
     """Refuse to start after a critical failure of `check_<stage>`; else return the quarantined ids.
 
@@ -80,4 +85,4 @@ def require_passed(stage: str, reports: Path = Path("reports")) -> set[str]:
     if failed:
         rules = "; ".join(f"{c.id} (observed {c.observed}, limit {c.limit})" for c in failed)
         raise RefusedError(f"{path}: refused by {rules}")
-    return {row.record_id for row in read_manifest(reports / stage / "quarantine.parquet", Refused)}
+    return {row.record_id for row in read_manifest(quarantine_path(stage, reports), Refused)}

@@ -8,7 +8,7 @@ from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_records.errors import InputError
 from tavr_records.manifest import read_manifest
 from tavr_records.schemas import ClipSplit
-from tavr_records.verdict import require_passed
+from tavr_records.verdict import quarantine_path, require_passed
 from tavr_training.dataset import LatentStore
 from tavr_training.draws import Example, FlowSample, draw_flow_sample, flow_loss
 from tavr_training.loop import open_training, train
@@ -26,7 +26,8 @@ def stage1(config: Stage1Config, root: Path = Path()) -> None:
     store = LatentStore(data / "latents")
     examples = same_scene_examples(read_manifest(data / "pairs/clips.parquet", ClipSplit), store, excluded)
     inputs = [root / config.base, data / "latents/manifest.parquet", data / "pairs/clips.parquet"]
-    training = open_training(STAGE, config, [*inputs, *_quarantines(reports)], root)
+    quarantines = [quarantine_path(stage, reports) for stage in ("latents", "pairs")]
+    training = open_training(STAGE, config, [*inputs, *quarantines], root)
 
     layers, features = store.audio_shape()
     model = TAVRTransformer3DModel.from_base(
@@ -55,7 +56,3 @@ def same_scene_examples(clips: Sequence[ClipSplit], store: LatentStore, excluded
     if not kept:
         raise InputError("data/pairs/clips.parquet: no clip of split train with cached latents; add clips to ingest")
     return [Example(clip_id, clip_id) for clip_id in kept]
-
-
-def _quarantines(reports: Path) -> list[Path]:
-    return [reports / stage / "quarantine.parquet" for stage in ("latents", "pairs")]

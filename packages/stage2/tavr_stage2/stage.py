@@ -7,7 +7,7 @@ from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_records.errors import InputError
 from tavr_records.manifest import read_manifest
 from tavr_records.schemas import ClipPair
-from tavr_records.verdict import require_passed
+from tavr_records.verdict import quarantine_path, require_passed
 from tavr_training.dataset import LatentStore
 from tavr_training.draws import Example, FlowSample, draw_flow_sample, flow_loss
 from tavr_training.loop import open_training, train
@@ -25,7 +25,8 @@ def stage2(config: Stage2Config, root: Path = Path()) -> None:
     store = LatentStore(data / "latents")
     examples = cross_scene_examples(read_manifest(data / "pairs/manifest.parquet", ClipPair), store, excluded)
     inputs = [root / config.start, data / "latents/manifest.parquet", data / "pairs/manifest.parquet"]
-    training = open_training(STAGE, config, [*inputs, *_quarantines(reports)], root)
+    quarantines = [quarantine_path(stage, reports) for stage in ("latents", "pairs")]
+    training = open_training(STAGE, config, [*inputs, *quarantines], root)
 
     model = TAVRTransformer3DModel.from_pretrained(str(root / config.start))
     sampler = EpochSampler(len(examples), config.optimizer.global_batch, config.seed, STAGE)
@@ -52,7 +53,3 @@ def cross_scene_examples(pairs: Sequence[ClipPair], store: LatentStore, excluded
     if not directions:
         raise InputError("data/pairs/manifest.parquet: no pair of split train; add people with several scenes")
     return [Example(ref_clip, target_clip) for ref_clip, target_clip in sorted(directions)]
-
-
-def _quarantines(reports: Path) -> list[Path]:
-    return [reports / stage / "quarantine.parquet" for stage in ("latents", "pairs")]

@@ -5,7 +5,7 @@ from pathlib import Path
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_records.manifest import read_manifest
 from tavr_records.schemas import PreferencePair
-from tavr_records.verdict import require_passed
+from tavr_records.verdict import quarantine_path, require_passed
 from tavr_training.dataset import LatentStore
 from tavr_training.loop import open_training, train
 from tavr_training.streams import EpochSampler, stream
@@ -25,7 +25,7 @@ def stage3(config: Stage3Config, root: Path = Path()) -> None:
     store, generations = LatentStore(data / "latents"), GenerationStore(data / "preferences")
     pairs = kept_pairs(read_manifest(data / "preferences/manifest.parquet", PreferencePair), excluded)
     inputs = [root / config.start, data / "latents/manifest.parquet", data / "preferences"]
-    quarantines = [reports / stage / "quarantine.parquet" for stage in ("preferences", "latents")]
+    quarantines = [quarantine_path(stage, reports) for stage in ("preferences", "latents")]
     training = open_training(STAGE, config, [*inputs, *quarantines], root)
 
     model = TAVRTransformer3DModel.from_pretrained(str(root / config.start))

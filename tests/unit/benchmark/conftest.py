@@ -1,6 +1,5 @@
 """Four benchmark pairs with real videos and sound, and a scorer whose model and judges are arithmetic."""
 
-import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rows import make_clip, make_pair, write_passed
 from tavr_benchmark import scoring, stage
 from tavr_benchmark.config import BenchmarkConfig, Method, Reference
 from tavr_benchmark.scoring import Scorer
 from tavr_perception.identity import FaceEmbeddings
-from tavr_records.ids import pair_id
 from tavr_records.manifest import write_manifest
 from tavr_records.media import write_video, write_wav
 from tavr_records.schemas import Clip, ClipPair
 from tavr_training.dataset import LatentStore
-from training_world import write_latents, write_passed
+from training_world import write_latents
 
 FRAMES, REF_START = 9, 9  # as `write_latents` lays a clip out: a target window of nine frames, then the reference
 CONFIG = BenchmarkConfig(
@@ -50,24 +49,13 @@ CONFIG = BenchmarkConfig(
 )
 
 
-def name_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def clip_of(person: int, role: str) -> Clip:
+    caption = f"Person {person} <talks> & looks."
+    return make_clip(f"{person} {role}", person_id=f"person-{person}", frames=20, caption=caption)
 
 
-def make_clip(person: int, role: str) -> Clip:
-    name = name_of(f"{role} {person}")
-    grey = f"{person} {role}"
-    return Clip(
-        name, grey, grey, "0" * 64, name_of(f"bytes {grey}"), f"person-{person}", f"clips/{name}.mp4",
-        f"clips/{name}.wav", 0, 1000, 20, 25, 32, 48, 16000, f"Person {person} <talks> & looks.", "English", "Male",
-        "60+", "White", 9.0, 0.9, "CC0-1.0",
-    )  # fmt: skip
-
-
-def make_pair(person: int, split: str = "benchmark", review: str = "accepted") -> ClipPair:
-    ref, target = make_clip(person, "ref").clip_id, make_clip(person, "target").clip_id
-    name = pair_id(ref, target)
-    return ClipPair(name, ref, target, f"person-{person}", f"i{person}", split, 0.8, 9.0, review, "r", "form")
+def pair_of(person: int, split: str = "benchmark", review: str = "accepted") -> ClipPair:
+    return make_pair(clip_of(person, "ref").clip_id, clip_of(person, "target").clip_id, person, split, review)
 
 
 def embed(frames: np.ndarray) -> FaceEmbeddings:
@@ -118,7 +106,7 @@ class World:
 def world(tmp_path, monkeypatch) -> World:
     monkeypatch.setenv("TAVR_WORKERS", "1")
     monkeypatch.delenv("TAVR_WORK", raising=False)
-    clips = [make_clip(person, role) for person in range(4) for role in ("ref", "target")]
+    clips = [clip_of(person, role) for person in range(4) for role in ("ref", "target")]
     for clip in clips:
         frames = np.zeros((20, 32, 48, 3), np.uint8)
         frames[:FRAMES] = 220 if clip.source_key.endswith("target") else 0
@@ -126,7 +114,7 @@ def world(tmp_path, monkeypatch) -> World:
         write_video(tmp_path / "data/ingest" / clip.path, frames, 25, crf=1)
         write_wav(tmp_path / "data/ingest" / clip.audio_path, np.zeros(20 * 640, np.float32), 16000)
     write_manifest(tmp_path / "data/ingest/manifest.parquet", Clip, clips, ("clip_id",))
-    pairs = [make_pair(person) for person in range(4)]
+    pairs = [pair_of(person) for person in range(4)]
     write_manifest(tmp_path / "data/pairs/manifest.parquet", ClipPair, pairs, ("pair_id",))
     write_latents(tmp_path / "data/latents", {clip.clip_id: clip.person_id for clip in clips})
     write_passed(tmp_path, "pairs", "latents")

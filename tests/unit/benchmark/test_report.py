@@ -11,7 +11,7 @@ from tavr_benchmark.stage import benchmark
 from tavr_benchmark.statistics import METRICS
 from tavr_records.errors import InputError
 
-from .conftest import CONFIG, make_pair
+from .conftest import CONFIG, pair_of
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_the_candidates_worst_pair_comes_first(world):
     benchmark(CONFIG, world.root)
     page = (world.root / "reports/benchmark/report.html").read_text()
     order = re.findall(r'aria-label="pair ([0-9a-f]+)"', page)
-    assert order == [make_pair(person).pair_id[:12] for person in (1, 3, 2, 0)]
+    assert order == [pair_of(person).pair_id[:12] for person in (1, 3, 2, 0)]
 
 
 def test_a_still_is_the_very_frame():

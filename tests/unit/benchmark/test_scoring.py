@@ -8,7 +8,7 @@ from tavr_records.errors import InputError
 from tavr_records.memo import Memo
 from tiny_models import tavr, wan
 
-from .conftest import CONFIG, FRAMES, embed, make_clip, make_pair
+from .conftest import CONFIG, FRAMES, clip_of, embed, pair_of
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +44,28 @@ def test_a_model_that_is_not_there_is_named(models):
 
 def test_the_reference_is_the_frames_its_latents_were_encoded_from(world):
     scorer = world.scorer()
-    assert [len(scorer.ref_media(make_clip(0, "ref"), latents)) for latents in (1, 2, 3)] == [1, 5, 9]
-    assert scorer.ref_media(make_clip(0, "ref"), 2).mean() == pytest.approx(180, abs=3)
+    assert [len(scorer.ref_media(clip_of(0, "ref"), latents)) for latents in (1, 2, 3)] == [1, 5, 9]
+    assert scorer.ref_media(clip_of(0, "ref"), 2).mean() == pytest.approx(180, abs=3)
 
 
 def test_the_target_is_its_first_frames_and_their_sound(world):
-    frames, waveform = world.scorer().target_media(make_clip(0, "target"))
+    frames, waveform = world.scorer().target_media(clip_of(0, "target"))
     assert (len(frames), len(waveform)) == (FRAMES, FRAMES * 640)
     assert frames.mean() == pytest.approx(220, abs=3)
     assert embed(frames).found.all()
 
 
 def test_a_clip_of_no_latents_is_named(world):
-    scorer, stranger = world.scorer(), make_clip(9, "ref")
+    scorer, stranger = world.scorer(), clip_of(9, "ref")
     with pytest.raises(InputError, match=f"no ref0/latents of clip {stranger.clip_id}; run the stage latents"):
         scorer.ref_media(stranger, 2)
 
 
 def test_a_generation_that_fails_is_not_remembered(world, tmp_path):
-    pair = make_pair(0)
+    pair = pair_of(0)
     task = Task("ours", CONFIG.methods["ours"], pair, pair.ref_clip_id, 7)
     memo, scorer = Memo(tmp_path / "memo", "context"), world.scorer()
-    arguments = (None, task, make_clip(0, "target"), make_clip(0, "ref"), memo)
+    arguments = (None, task, clip_of(0, "target"), clip_of(0, "ref"), memo)
     world.broken = {"person-0"}
     with pytest.raises(KeyboardInterrupt):
         scorer.run(*arguments)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from rows import sha256_of
 from tavr_benchmark.config import Reference
 from tavr_benchmark.scoring import Task
 from tavr_benchmark.stage import benchmark, benchmark_pairs, reference_of, release_digest
@@ -15,7 +16,7 @@ from tavr_records.media import read_audio, read_video
 from tavr_records.schemas import Clip, ClipPair, Refused, Score
 from tavr_records.verdict import CheckResult, Verdict, write_verdict
 
-from .conftest import CONFIG, FRAMES, make_clip, make_pair, name_of
+from .conftest import CONFIG, FRAMES, clip_of, pair_of
 
 
 def metrics(root):
@@ -68,7 +69,8 @@ def test_a_clip_without_a_face_is_a_score_not_a_crash(world):
 
 
 def test_an_interrupted_run_generates_nothing_twice(world):
-    world.broken = {"person-2"}
+    last = max((pair_of(person) for person in range(4)), key=lambda pair: pair.pair_id)
+    world.broken = {last.person_id}
     with pytest.raises(KeyboardInterrupt):
         benchmark(CONFIG, world.root)
     assert not (world.root / "data/benchmark").exists()
@@ -89,7 +91,7 @@ def test_an_interrupted_run_generates_nothing_twice(world):
 def test_other_bytes_of_a_clip_are_generated_anew(world):
     benchmark(CONFIG, world.root)
     clips = read_manifest(world.root / "data/ingest/manifest.parquet", Clip)
-    target = make_pair(0).target_clip_id
+    target = pair_of(0).target_clip_id
     changed = [replace(clip, clip_sha256="f" * 64) if clip.clip_id == target else clip for clip in clips]
     write_manifest(world.root / "data/ingest/manifest.parquet", Clip, changed, ("clip_id",))
     release = metrics(world.root)["release"]
@@ -107,7 +109,7 @@ def test_more_seeds_are_more_clips_of_as_many_pairs(world):
 
 
 def test_the_control_sees_another_identity():
-    pairs = [make_pair(person) for person in range(3)]
+    pairs = [pair_of(person) for person in range(3)]
     assert [reference_of(index, pairs, Reference.own) for index in range(3)] == [pair.ref_clip_id for pair in pairs]
     others = [reference_of(index, pairs, Reference.other) for index in range(3)]
     assert sorted(others) == sorted(pair.ref_clip_id for pair in pairs)
@@ -122,7 +124,7 @@ def test_a_method_that_is_not_there_is_named(world, role):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_pairs_are_told_before_any_network_is_loaded(world, monkeypatch, count):
-    pairs = [make_pair(person, review="accepted" if person < count else "pending") for person in range(4)]
+    pairs = [pair_of(person, review="accepted" if person < count else "pending") for person in range(4)]
     write_manifest(world.root / "data/pairs/manifest.parquet", ClipPair, pairs, ("pair_id",))
     monkeypatch.setattr("tavr_benchmark.stage.Scorer", lambda *_: pytest.fail("loaded"))
     with pytest.raises(InputError, match=f"{count} benchmark pairs are left, 2 are needed; accept more in the review"):
@@ -133,11 +135,11 @@ def test_too_few_pairs_are_told_before_any_network_is_loaded(world, monkeypatch,
 @pytest.mark.parametrize("named", ["pair_id", "ref_clip_id", "target_clip_id"])
 def test_only_accepted_pairs_of_the_benchmark_that_no_check_refused_are_judged(world, checked, named):
     pairs = [
-        make_pair(0),
-        make_pair(1),
-        make_pair(2, review="pending"),
-        make_pair(3, review="rejected"),
-        make_pair(4, "train"),
+        pair_of(0),
+        pair_of(1),
+        pair_of(2, review="pending"),
+        pair_of(3, review="rejected"),
+        pair_of(4, "train"),
     ]
     write_manifest(world.root / "data/pairs/manifest.parquet", ClipPair, pairs, ("pair_id",))
     refused = [Refused(getattr(pairs[1], named), "rule", "reason")]
@@ -153,18 +155,16 @@ def test_a_critical_verdict_stops_it(world):
 
 
 def test_the_release_names_pairs_bytes_and_prompts():
-    pairs = [make_pair(person) for person in range(2)]
-    clips = {
-        clip.clip_id: clip for person in range(2) for clip in (make_clip(person, "ref"), make_clip(person, "target"))
-    }
+    pairs = [pair_of(person) for person in range(2)]
+    clips = {clip.clip_id: clip for person in range(2) for clip in (clip_of(person, "ref"), clip_of(person, "target"))}
     release = release_digest(pairs, clips)
     assert release == release_digest(pairs, dict(reversed(clips.items())))
     target, ref = pairs[0].target_clip_id, pairs[0].ref_clip_id
     others = [
         release_digest(pairs[:1], clips),
         release_digest(pairs, clips | {target: replace(clips[target], caption="another")}),
-        release_digest(pairs, clips | {target: replace(clips[target], clip_sha256=name_of("x"))}),
-        release_digest(pairs, clips | {ref: replace(clips[ref], clip_sha256=name_of("x"))}),
+        release_digest(pairs, clips | {target: replace(clips[target], clip_sha256=sha256_of("x"))}),
+        release_digest(pairs, clips | {ref: replace(clips[ref], clip_sha256=sha256_of("x"))}),
     ]
     assert len({release, *others}) == 5
     assert release == release_digest(pairs, clips | {ref: replace(clips[ref], caption="of no pair's target")})
@@ -172,13 +172,13 @@ def test_the_release_names_pairs_bytes_and_prompts():
 
 def test_scores_of_different_generations_have_different_ids():
     ours = CONFIG.methods["ours"]
-    pair = make_pair(0)
+    pair = pair_of(0)
     first = Task("ours", ours, pair, pair.ref_clip_id, 7)
     others = [
         replace(first, name="base"),
         replace(first, seed=8),
         replace(first, ref_clip_id="x"),
-        replace(first, pair=make_pair(1)),
+        replace(first, pair=pair_of(1)),
         replace(first, method=replace(ours, ref_latent_frames=3)),
     ]
     assert len({task.score_id for task in (first, *others)}) == 6

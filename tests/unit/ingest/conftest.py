@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rows import write_passed
 from tavr_ingest import normalise
 from tavr_ingest.config import Face, Filters, HeadScores, IngestConfig, SceneCut
 from tavr_ingest.metadata import HEAD_SCORES
@@ -16,8 +17,7 @@ from tavr_perception.keypoints import Keypoints
 from tavr_records.ids import sha256_file
 from tavr_records.manifest import write_manifest
 from tavr_records.media import write_video
-from tavr_records.schemas import Refused, Source
-from tavr_records.verdict import Verdict, write_verdict
+from tavr_records.schemas import Source
 
 RATE = 16000
 
@@ -165,6 +165,5 @@ def data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     (tmp_path / "person.key").write_text("a key\n")
     for name in ("keypoints", "identity"):
         (tmp_path / "weights" / name).mkdir(parents=True)
-    write_verdict(tmp_path / "reports/sources/verdict.json", Verdict("sources", ()))
-    write_manifest(tmp_path / "reports/sources/quarantine.parquet", Refused, [], ("record_id", "rule"))
+    write_passed(tmp_path, "sources")
     return DataSet(tmp_path)

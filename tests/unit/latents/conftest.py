@@ -1,20 +1,20 @@
 """Clips on disk and small stand-ins for the networks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
 import pytest
+from rows import make_clip, write_passed
 from tavr_latents import encode
 from tavr_latents.config import LatentsConfig
 from tavr_perception.keypoints import Keypoints
-from tavr_records.ids import clip_id, sha256_file
+from tavr_records.ids import sha256_file
 from tavr_records.manifest import write_manifest
 from tavr_records.media import write_video, write_wav
-from tavr_records.schemas import Clip, ClipSplit, Refused
-from tavr_records.verdict import Verdict, write_verdict
+from tavr_records.schemas import Clip, ClipSplit
 
 HEIGHT, WIDTH = 32, 48
 CONFIG = LatentsConfig(
@@ -46,43 +46,16 @@ class Clips:
 
     def add(self, *, frames: int = 16, person: bool = True, caption: str = "A person.") -> str:
         """A clip; its person is a bright block, so that the stand-ins find it."""
-        key = f"video-{len(self.rows)}"
-        name = clip_id(key, 0, 1000)
+        clip = make_clip(f"video-{len(self.rows)}", person_id=f"p{len(self.rows) + 1}", frames=frames, caption=caption)
         video = np.full((frames, HEIGHT, WIDTH, 3), 40 + 3 * len(self.rows), np.uint8)
         if person:
             video[:, 8:32, 16:32] = 220
-        folder = self.root / "data/ingest/clips"
-        write_video(folder / f"{name}.mp4", video, 25, crf=1)
+        folder = self.root / "data/ingest"
+        write_video(folder / clip.path, video, 25, crf=1)
         sound = np.sin(np.arange(frames * 640) / (5 + len(self.rows))).astype(np.float32) / 2
-        write_wav(folder / f"{name}.wav", sound, 16000)
-        self.rows.append(
-            Clip(
-                name,
-                key,
-                key,
-                "0" * 64,
-                sha256_file(folder / f"{name}.mp4"),
-                f"p{len(self.rows)}",
-                f"clips/{name}.mp4",
-                f"clips/{name}.wav",
-                0,
-                1000,
-                frames,
-                25,
-                HEIGHT,
-                WIDTH,
-                16000,
-                caption,
-                "English",
-                "Male",
-                "60+",
-                "White",
-                9.0,
-                0.9,
-                "CC0-1.0",
-            )
-        )
-        return name
+        write_wav(folder / clip.audio_path, sound, 16000)
+        self.rows.append(replace(clip, clip_sha256=sha256_file(folder / clip.path)))
+        return clip.clip_id
 
     def write(self) -> None:
         write_manifest(self.root / "data/ingest/manifest.parquet", Clip, self.rows, ("clip_id",))
@@ -124,6 +97,5 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
     monkeypatch.setattr(encode, "_people", lambda _: SimpleNamespace(masks=masks))
     for name in ("vae", "text_encoder", "tokenizer", "speech", "keypoints", "people"):
         (tmp_path / "w" / name).mkdir(parents=True)
-    write_verdict(tmp_path / "reports/pairs/verdict.json", Verdict("pairs", ()))
-    write_manifest(tmp_path / "reports/pairs/quarantine.parquet", Refused, [], ("record_id", "rule"))
+    write_passed(tmp_path, "pairs")
     return Clips(tmp_path)

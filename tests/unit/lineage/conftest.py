@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rows import make_clip
 from tavr_lineage import git as git_module
 from tavr_lineage.candidate import Candidate, commit_candidate
 from tavr_lineage.keys import signing_key
@@ -34,17 +35,9 @@ ORDER = (
 )
 
 
-def clip(index: int, person: str) -> Clip:
-    digest = hashlib.sha256(f"clip{index}".encode()).hexdigest()
-    return Clip(
-        clip_id=digest, record_id=f"r{index}", source_key=f"s{index}", source_sha256="a" * 64, clip_sha256=digest[::-1],
-        person_id=person, path="x.mp4", audio_path="x.wav", start_ms=0, end_ms=1000, frames=25, fps=25, height=64,
-        width=112, sample_rate=16000, caption="", language="en", gender="", age_group="", ethnicity="", dover=8.0,
-        cotracker=0.9, rights="Apache-2.0",
-    )  # fmt: skip
-
-
-CLIPS = [clip(index, f"person{index // 2}") for index in range(12)]  # two clips a person; 0..1 train, 2..5 benchmark
+CLIPS = [
+    make_clip(f"r{index}", person_id=f"person{index // 2}", rights="Apache-2.0") for index in range(12)
+]  # two clips a person; 0..1 train, 2..5 benchmark
 
 
 def pair(ref: Clip, target: Clip, split: str) -> ClipPair:

@@ -1,19 +1,19 @@
 """Clips on disk whose face and background are plain colours, and perception that reads them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rows import make_clip, write_passed
 from tavr_pairs import appearance
 from tavr_pairs.config import PairsConfig
 from tavr_perception.identity import FaceEmbeddings
-from tavr_records.ids import clip_id, sha256_file
+from tavr_records.ids import sha256_file
 from tavr_records.manifest import write_manifest
 from tavr_records.media import write_video
-from tavr_records.schemas import Clip, Refused
-from tavr_records.verdict import Verdict, write_verdict
+from tavr_records.schemas import Clip
 
 HEIGHT, WIDTH = 32, 48
 CONFIG = PairsConfig(
@@ -40,42 +40,15 @@ class Clips:
 
     def add(self, person: str, look: int, scene: int, *, faces: float = 1.0, wide: bool = False) -> str:
         """A clip of a person whose face is look * 40 grey, before a wall of scene * 40 grey; its id."""
-        key = f"video-{len(self.rows)}"
-        name = clip_id(key, 0, 1000)
+        clip = make_clip(f"video-{len(self.rows)}", person_id=person, frames=6)
         frames = np.full((6, HEIGHT, WIDTH, 3), 20 + 40 * scene, np.uint8)
         seen = np.arange(6) < round(6 * faces)
         frames[:, :, 0 if wide else 16 : 48 if wide else 32] = 0
         frames[seen, 8:24, 16:32] = 30 + 40 * look
-        path = self.root / "data/ingest/clips" / f"{name}.mp4"
+        path = self.root / "data/ingest" / clip.path
         write_video(path, frames, 25, crf=1)
-        self.rows.append(
-            Clip(
-                name,
-                key,
-                key,
-                "0" * 64,
-                sha256_file(path),
-                person,
-                f"clips/{name}.mp4",
-                "",
-                0,
-                1000,
-                6,
-                25,
-                HEIGHT,
-                WIDTH,
-                16000,
-                "A person.",
-                "English",
-                "Male",
-                "60+",
-                "White",
-                9.0,
-                0.9,
-                "CC0-1.0",
-            )
-        )
-        return name
+        self.rows.append(replace(clip, clip_sha256=sha256_file(path)))
+        return clip.clip_id
 
     def write(self) -> None:
         write_manifest(self.root / "data/ingest/manifest.parquet", Clip, self.rows, ("clip_id",))
@@ -108,7 +81,6 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
     monkeypatch.setattr(appearance, "_people", lambda _: SimpleNamespace(masks=masks))
     for name in ("identity", "people"):
         (tmp_path / "weights" / name).mkdir(parents=True)
-    write_verdict(tmp_path / "reports/ingest/verdict.json", Verdict("ingest", ()))
-    write_manifest(tmp_path / "reports/ingest/quarantine.parquet", Refused, [], ("record_id", "rule"))
+    write_passed(tmp_path, "ingest")
     (tmp_path / "review.json").write_text('{"schema_version": 1, "decisions": []}')
     return Clips(tmp_path)

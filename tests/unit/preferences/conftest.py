@@ -1,16 +1,14 @@
 """Pairs, verdicts and ids of a stage of preferences, without its networks."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rows import make_pair, sha256_of, write_passed
 from tavr_preferences.config import PreferencesConfig
 from tavr_preferences.mining import Drawn, Generation
-from tavr_records.ids import pair_id
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import ClipPair
-from training_world import write_passed
 
 CONFIG = PreferencesConfig(
     model="data/stage2/model",
@@ -31,15 +29,8 @@ CONFIG = PreferencesConfig(
 )
 
 
-def clip(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
 def pair(person: int, split: str = "train") -> ClipPair:
-    ref, target = clip(f"ref {person}"), clip(f"target {person}")
-    return ClipPair(
-        pair_id(ref, target), ref, target, f"person-{person}", f"i{person}", split, 0.8, 9.0, "pending", "", ""
-    )
+    return make_pair(sha256_of(f"ref {person}"), sha256_of(f"target {person}"), person, split)
 
 
 def drawn(*similarities: float) -> Drawn:
