@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from tavr_records.errors import InputError, RefusedError
+from tavr_records.process import explain
 
 EXIT_BAD_INPUT, EXIT_DENIED, EXIT_INTERRUPTED = 2, 3, 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -156,6 +157,10 @@ def main() -> None:
         _end(str(error), EXIT_BAD_INPUT)
     except RefusedError as error:
         _end(str(error), EXIT_DENIED)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _end(explain(error), EXIT_BAD_INPUT)
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -16,7 +16,7 @@ class LatentsConfig:
         face_min_score: a keypoint below it does not count.
         face_expand: factor by which a face box grows about its middle.
         face_boxes_override: JSON file {clip_id: [x0, y0, x1, y1] in pixels of the clip}; such a clip's face is taken
-            from it and not looked for. null: no such file.
+            from it and not looked for.
         people_stride: people are looked for in every `people_stride`-th frame of the target.
         hole_dilation: pixels by which the hole in the background grows beyond the person's masks.
         text_max_tokens: longer prompts are cut.
@@ -36,7 +36,7 @@ class LatentsConfig:
     face_stride: int
     face_min_score: float
     face_expand: float
-    face_boxes_override: str | None
+    face_boxes_override: str
     people_stride: int
     hole_dilation: int
     text_max_tokens: int

@@ -82,7 +82,7 @@ def _jobs(clips: Sequence[Clip], config: LatentsConfig, root: Path) -> list[Job]
     values = dataclasses.asdict(config)
     params = {name: value for name, value in values.items() if name not in (*_NOT_PER_CLIP, *_WEIGHTS)}
     memo = open_memo("latents", params, _CODE, [root / values[name] for name in _WEIGHTS], root)
-    boxes = read_boxes(root / config.face_boxes_override) if config.face_boxes_override else {}
+    boxes = read_boxes(root / config.face_boxes_override)
     folder = root / "data" / "ingest"
     return [
         Job(

@@ -101,6 +101,7 @@ def chamfer_similarity(a: FaceEmbeddings, b: FaceEmbeddings) -> ChamferSimilarit
     if not a.found.any() or not b.found.any():
         return ChamferSimilarity(0.0, 0.0, 0.0)
     cosines = a.vectors[a.found].astype(np.float64) @ b.vectors[b.found].astype(np.float64).T
+    cosines = cosines.clip(-1, 1)  # unit vectors in float32 are a little longer or shorter
     a_to_b = float(cosines.max(axis=1).mean())
     b_to_a = float(cosines.max(axis=0).mean())
     return ChamferSimilarity((a_to_b + b_to_a) / 2, a_to_b, b_to_a)

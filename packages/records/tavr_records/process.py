@@ -51,11 +51,16 @@ def run_stage(stage: str, config_type: type[Config], function: Callable[[Config]
     except OSError as error:
         if error.errno is None:
             raise
-        remedy = REMEDIES.get(error.errno, "mend that, then run again")
-        name = errno.errorcode.get(error.errno, str(error.errno))
-        _exit(stage, f"{error.filename or 'disk'}: {error.strerror} ({name}); {remedy}", EXIT_BAD_INPUT)
+        _exit(stage, explain(error), EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         _exit(stage, "interrupted; run again to carry on", 130)
+
+
+def explain(error: OSError) -> str:
+    """An error of the operating system in one line: the file, what happened, and what to do."""
+    code = error.errno or 0
+    path, name = error.filename2 or error.filename or "disk", errno.errorcode.get(code, code)
+    return f"{path}: {error.strerror} ({name}); {REMEDIES.get(code, 'mend that, then run again')}"
 
 
 def _exit(stage: str, message: str, code: int) -> None:

@@ -1,6 +1,7 @@
 """The command line: quick to answer, exit codes as promised, JSON where a machine asks."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert message in result.stderr
+
+
+def test_an_error_of_the_disk_is_one_line_that_names_the_file(tmp_path: Path, root: Path) -> None:
+    shutil.copytree(root / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").mkdir()
+    found = tavr(tmp_path, "params")
+    assert found.returncode == 2
+    assert len(found.stderr.splitlines()) == 1
+    assert "params.yaml" in found.stderr
+    assert "(EISDIR); mend that, then run again" in found.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("conf", "params.yaml")] == []
 
 
 def test_an_unknown_option_is_bad_input_too(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ CONFIG = LatentsConfig(
     face_stride=4,
     face_min_score=0.3,
     face_expand=1.0,
-    face_boxes_override=None,
+    face_boxes_override="boxes.json",
     people_stride=4,
     hole_dilation=1,
     text_max_tokens=16,
@@ -98,4 +98,5 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
     for name in ("vae", "text_encoder", "tokenizer", "speech", "keypoints", "people"):
         (tmp_path / "w" / name).mkdir(parents=True)
     write_passed(tmp_path, "pairs")
+    (tmp_path / "boxes.json").write_text("{}")
     return Clips(tmp_path)

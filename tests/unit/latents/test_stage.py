@@ -100,7 +100,7 @@ def test_a_supplied_box_stands_in_for_the_search(clips):
     name = clips.add(person=False)
     clips.write()
     (clips.root / "boxes.json").write_text(json.dumps({name: [16, 0, 32, 16]}))
-    latents(dataclasses.replace(CONFIG, face_boxes_override="boxes.json"), clips.root)
+    latents(CONFIG, clips.root)
     assert refusals(clips.root) == {}
     tensors = read_tensors((clips.root / "data/latents" / shard_name(name, 2)).read_bytes())
     assert tensors[f"{name}/ref0/face_tokens"].tolist() == [[[False, True, False], [False] * 3]] * 2
@@ -113,7 +113,7 @@ def test_bad_boxes_are_one_clear_error(clips, text):
     clips.write()
     (clips.root / "boxes.json").write_text(text)
     with pytest.raises(InputError, match="box"):
-        latents(dataclasses.replace(CONFIG, face_boxes_override="boxes.json"), clips.root)
+        latents(CONFIG, clips.root)
 
 
 def test_clips_of_another_size_are_one_clear_error(clips):
