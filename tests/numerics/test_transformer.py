@@ -76,7 +76,7 @@ def test_two_step_attention_equals_a_joint_one_under_the_block_mask():
     layout = plan_packing(batch, (1, 2, 2), OFFSETS)
     hidden = torch.randn(len(layout.patches), attn.inner_dim)
     rotary = gather_rotary(model.rope, layout.positions)
-    got = reference_self_attention(attn, hidden, layout, rotary)
+    got = reference_self_attention(attn, hidden, layout, rotary, [None, None])
 
     allowed = torch.zeros(len(hidden), len(hidden), dtype=torch.bool)
     start = 0
@@ -221,5 +221,6 @@ def test_rotary_depends_on_distance_only():
     inputs = SampleInputs(inputs.latents, Conditions(inputs.conditions.text_embeds))
     layouts = [plan_packing([inputs], (1, 2, 2), RopeOffsets(offset, 30, 31)) for offset in (0, 9)]
     hidden = torch.randn(len(layouts[0].patches), attn.inner_dim)
-    one, two = (reference_self_attention(attn, hidden, x, gather_rotary(model.rope, x.positions)) for x in layouts)
+    turned = [gather_rotary(model.rope, layout.positions) for layout in layouts]
+    one, two = (reference_self_attention(attn, hidden, x, r, [None]) for x, r in zip(layouts, turned, strict=True))
     assert (one - two).abs().max() <= 1e-5

@@ -13,6 +13,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
 from tavr_model.packing import FrameGroup, PackedLayout
+from tavr_model.reference_cache import KeyValue, ReferenceRecorder
 from tavr_model.rms_norm import rms_norm
 from tavr_model.rope import rotate
 
@@ -99,24 +100,43 @@ def _project_out(attn: WanAttention, attended: Tensor, hidden: Tensor) -> Tensor
     return attn.to_out[0](attended.type_as(hidden))
 
 
-def reference_self_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, rotary: Tensor) -> Tensor:
+def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then where the reference stream comes from
+    attn: WanAttention,
+    hidden: Tensor,
+    layout: PackedLayout,
+    rotary: Tensor,
+    cached: Sequence[KeyValue | None],
+    recorder: ReferenceRecorder | None = None,
+) -> Tensor:
     """Eq. 2 in two steps: [z, z_bg] attend to [z, z_bg, z_ref]; z_ref attends to itself, by the same layer.
 
-    hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask.
+    hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask. `cached` has a sample's
+    z_ref as keys and values where its tokens are not in `hidden`; `recorder` takes down those that are.
     """
     query, key, value = _heads(attn, hidden, hidden)
     query, key = (rotate(heads, rotary) for heads in (query, key))
     sizes = [sample.total for sample in layout.samples]
     out: list[Tensor] = []
-    for sample, q, k, v in zip(layout.samples, query.split(sizes), key.split(sizes), value.split(sizes), strict=True):
-        if sample.reference == 0:
-            out.append(_attend(q, k, v))
-            continue
+    recorded: list[KeyValue] = []
+    split = (tensor.split(sizes) for tensor in (query, key, value))
+    for sample, given, q, k, v in zip(layout.samples, cached, *split, strict=True):
         parts = [sample.main, sample.reference]
         main, reference = q.split(parts)
-        out.append(_attend(main, k, v))
-        out.append(_attend(reference, k.split(parts)[1], v.split(parts)[1]))
+        ref_key, ref_value = k.split(parts)[1], v.split(parts)[1]
+        if sample.main:
+            out.append(_attend(main, k, v) if given is None else _attend_cached(main, k, v, given))
+        if sample.reference:
+            out.append(_attend(reference, ref_key, ref_value))
+        recorded.append((ref_key.to(softmax_dtype(v)), ref_value))
+    if recorder is not None:
+        recorder.add(recorded)
     return _project_out(attn, torch.cat(out).flatten(1), hidden)
+
+
+def _attend_cached(query: Tensor, key: Tensor, value: Tensor, reference: KeyValue) -> Tensor:
+    """A sample's attention over its own keys and values and the cached ones of its reference."""
+    keys, values = reference
+    return _attend(query, torch.cat([key.to(keys.dtype), keys]), torch.cat([value, values]))
 
 
 def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, text: PackedText) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from tavr_model.reference_cache import ReferenceCache
 from tavr_model.shapes import AudioWindows, Latents, TextEmbeds, TokenGrid, TokenPlane
 
 
@@ -67,7 +68,11 @@ class Conditions:
 
 @dataclass(frozen=True)
 class SampleInputs:
-    """One sample of a packed batch: the noisy latents `z_t` and their conditions."""
+    """One sample of a packed batch: the noisy latents `z_t` and their conditions.
+
+    With `reference`, the reference stream of these conditions has been computed before and is not computed again.
+    """
 
     latents: Latents
     conditions: Conditions
+    reference: ReferenceCache | None = None

@@ -23,6 +23,8 @@ def generate_latents(  # noqa: PLR0913 - a sampling run has this many choices
     text_guidance: float,
     audio_guidance: float,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    reference_cache: bool = True,
 ) -> Latents:
     """Draw one clip's latents.
 
@@ -36,6 +38,7 @@ def generate_latents(  # noqa: PLR0913 - a sampling run has this many choices
         text_guidance: s_t of form A.
         audio_guidance: s_a of form A.
         progress: called with (steps done, steps) after every step.
+        reference_cache: compute the reference stream once, for its memory of 2 * layers * tokens * width values.
 
     Returns:
         Normalised latents, float32, of the given shape.
@@ -45,14 +48,17 @@ def generate_latents(  # noqa: PLR0913 - a sampling run has this many choices
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     latents = torch.randn(shape, generator=generator).to(device)
-    branches = guidance_branches(conditions.to(device))
+    conditions = conditions.to(device)
+    cached = reference_cache and conditions.ref_latents is not None
+    reference = model.encode_references([conditions])[0] if cached else None
+    branches = guidance_branches(conditions)
     # A branch whose weight is zero is not computed; at guidance 1 / 1 only the full one is left.
     weights = (1 - text_guidance, text_guidance - audio_guidance, audio_guidance)
     contexts = (branches.null, branches.text, branches.full)
     needed = [context for context, weight in zip(contexts, weights, strict=True) if weight != 0]
     for index, timestep in enumerate(solver.timesteps):
         times = timestep.expand(len(needed)).to(device)
-        velocities = iter(model([SampleInputs(latents, context) for context in needed], times))
+        velocities = iter(model([SampleInputs(latents, context, reference) for context in needed], times))
         zero = torch.zeros_like(latents)
         null, text, full = (next(velocities).float() if weight != 0 else zero for weight in weights)
         guided = combine_guidance(null, text, full, text_guidance, audio_guidance)

@@ -4,6 +4,7 @@ Per sample the order is [z | z_m | z_bg | z_ref]: the first part carries the sam
 first three are the queries of Eq. 2 (`main`), all four its keys. Nothing is padded and dropped tokens never enter.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,12 +85,12 @@ def patchify(latents: Tensor, patch: Grid) -> Tensor:
     channels = latents.shape[0]
     frames, rows, columns = (size // step for size, step in zip(latents.shape[1:], patch, strict=True))
     blocks = latents.reshape(channels, frames, patch[0], rows, patch[1], columns, patch[2])
-    return blocks.permute(1, 3, 5, 0, 2, 4, 6).reshape(frames * rows * columns, -1)
+    return blocks.permute(1, 3, 5, 0, 2, 4, 6).reshape(frames * rows * columns, channels * math.prod(patch))
 
 
 def unpatchify(tokens: Tensor, grid: Grid, patch: Grid) -> Tensor:
     """[tokens, pt * ph * pw * C] (Wan's output order) -> [C, T, h, w]."""
-    blocks = tokens.reshape(*grid, *patch, -1).permute(6, 0, 3, 1, 4, 2, 5)
+    blocks = tokens.reshape(*grid, *patch, tokens.shape[1] // math.prod(patch)).permute(6, 0, 3, 1, 4, 2, 5)
     return blocks.flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
@@ -131,14 +132,15 @@ def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffs
         z = _kind(sample.latents, None, patch, offsets.target + motion_frames, sample.latents.new_zeros(0))
         motion = _kind(c.motion_latents, None, patch, offsets.target, z.patches)
         background = _kind(c.bg_latents, c.bg_tokens, patch, offsets.background, z.patches)
-        reference = _kind(c.ref_latents, c.ref_face_tokens, patch, offsets.reference, z.patches)
+        ref_latents, ref_audio = (None, None) if sample.reference is not None else (c.ref_latents, c.ref_audio)
+        reference = _kind(ref_latents, c.ref_face_tokens, patch, offsets.reference, z.patches)
         frames, rows, columns = (size // step for size, step in zip(sample.latents.shape[1:], patch, strict=True))
         counts = [len(kind.frame) for kind in (z, motion, background, reference)]
         if c.driving_audio is not None:
             dense.add(z.frame, start, c.driving_audio[motion_frames:])
             dense.add(motion.frame, start + counts[0], c.driving_audio[:motion_frames])
-        if c.ref_audio is not None:
-            ragged.add(reference.frame, start + sum(counts[:3]), c.ref_audio)
+        if ref_audio is not None:
+            ragged.add(reference.frame, start + sum(counts[:3]), ref_audio)
         layouts.append(SampleLayout((frames, rows, columns), *counts))
         for kind in (z, motion, background, reference):
             patches.append(kind.patches)

@@ -17,6 +17,8 @@ TokenPlane = Bool[Tensor, "rows columns"]
 """Which tokens of one frame to keep [height / 16, width / 16]."""
 Tokens = Float[Tensor, "_ width"]
 """Packed tokens of several samples, one row a token [tokens, width]."""
+Heads = Float[Tensor, "_ heads head_dim"]
+"""Keys or values of several tokens [tokens, heads, head size]."""
 Times = Float[Tensor, " batch"]
 """One time a sample."""
 Frames = UInt8[Tensor, "_ pixel_height pixel_width 3"]

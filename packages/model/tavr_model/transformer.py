@@ -6,7 +6,7 @@ Parameter names are those of diffusers' WanTransformer3DModel; what TAVR adds is
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ from tavr_model.attention import (
     text_cross_attention,
 )
 from tavr_model.audio import WINDOW, AudioProjector
-from tavr_model.conditions import SampleInputs
+from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.packing import PackedLayout, RopeOffsets, plan_packing, unpatchify
+from tavr_model.reference_cache import ReferenceCache, ReferenceRecorder
 from tavr_model.rope import gather_rotary
 from tavr_model.shapes import Latents, Times
 
@@ -43,7 +44,10 @@ AUDIO_PARAMETERS = ("audio_projector.", ".norm_audio.", ".audio_cross_attn.")
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What every block reads: layout, rotations, time modulation [rows, 6, d], text, audio tokens [F, L, d]."""
+    """What every block reads: layout, rotations, time modulation [rows, 6, d], text, audio tokens [F, L, d].
+
+    `references` has the cached reference stream of each sample, if any; `recorder` takes down those computed here.
+    """
 
     layout: PackedLayout
     rotary: Tensor
@@ -51,6 +55,8 @@ class BlockContext:
     text: PackedText
     audio: Tensor | None
     audio_tokens: Tensor | None
+    references: tuple[ReferenceCache | None, ...]
+    recorder: ReferenceRecorder | None
 
 
 def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
@@ -81,14 +87,15 @@ class TAVRTransformerBlock(WanTransformerBlock):
             dim, num_heads, dim // num_heads, eps, cross_attention_dim_head=dim // num_heads
         )
 
-    def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Packed tokens [N, d] -> [N, d]; norms, modulation and residuals in float32 as in Wan."""
+    def forward(self, hidden: Tensor, context: BlockContext, index: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Packed tokens [N, d] -> [N, d] in block `index`; norms, modulation and residuals in float32 as in Wan."""
         layout, segments = context.layout, context.layout.segments
         table = self.scale_shift_table.float() + context.modulation.float()
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = table.unbind(1)
 
         normed = modulate(self.norm1(hidden.float()), shift, scale, segments).type_as(hidden)
-        attended = reference_self_attention(self.attn1, normed, layout, context.rotary)
+        cached = [None if cache is None else cache.block(index) for cache in context.references]
+        attended = reference_self_attention(self.attn1, normed, layout, context.rotary, cached, context.recorder)
         hidden = add_gated(hidden, attended, gate, segments)
 
         normed = self.norm2(hidden.float()).type_as(hidden)
@@ -196,12 +203,33 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             raise ValueError(f"{directory}: not a Wan2.1 T2V base: lacks {missing}, has also {extra}")
         return model.eval()
 
-    def forward(self, samples: Sequence[SampleInputs], timesteps: Times) -> list[Latents]:
+    def encode_references(self, conditions: Sequence[Conditions]) -> list[ReferenceCache]:
+        """Compute the reference streams of several clips, for `SampleInputs.reference`.
+
+        They go through `forward`, so that whatever offloads or casts the network there does so here.
+
+        Raises:
+            ValueError: conditions without a reference.
+        """
+        samples: list[SampleInputs] = []
+        for given in conditions:
+            if given.ref_latents is None:
+                raise ValueError("conditions without ref_latents have no reference stream to encode")
+            reference = replace(given.drop(text=True), driving_audio=None, bg_latents=None, motion_latents=None)
+            samples.append(SampleInputs(given.ref_latents[:, :0], reference))
+        recorder = ReferenceRecorder()
+        self(samples, torch.zeros(len(samples)), recorder)
+        return recorder.caches()
+
+    def forward(
+        self, samples: Sequence[SampleInputs], timesteps: Times, recorder: ReferenceRecorder | None = None
+    ) -> list[Latents]:
         """Predict the velocity (noise - latents) of a ragged batch, packed into one sequence.
 
         Args:
             samples: B samples; sizes, reference lengths and masks may differ.
             timesteps: [B] in the network's unit, t * 1000 (0 clean, 1000 noise).
+            recorder: takes down the reference streams of all samples.
 
         Returns:
             B velocities, each of its sample's latent shape.
@@ -213,16 +241,21 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         hidden = nn.functional.linear(layout.patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias).to(
             weight.dtype
         )
-        context, temb = self._context(samples, timesteps, layout, hidden)
-        for block in self.blocks:
+        context, temb = self._context(samples, timesteps, layout, hidden, recorder)
+        for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden = checkpoint(block, hidden, context, use_reentrant=False)
+                hidden = checkpoint(block, hidden, context, index, use_reentrant=False)
             else:
-                hidden = block(hidden, context)
+                hidden = block(hidden, context, index)
         return self._project_out(hidden, layout, temb)
 
     def _context(
-        self, samples: Sequence[SampleInputs], timesteps: Tensor, layout: PackedLayout, hidden: Tensor
+        self,
+        samples: Sequence[SampleInputs],
+        timesteps: Tensor,
+        layout: PackedLayout,
+        hidden: Tensor,
+        recorder: ReferenceRecorder | None,
     ) -> tuple[BlockContext, Tensor]:
         """Embed time, text and audio once for all blocks; also the time embeddings [B + 1, d] for the output."""
         text, plan = _gather_prompts(samples, self.config["text_len"])
@@ -234,7 +267,9 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             audio = self.audio_projector(layout.audio_windows.to(hidden.dtype))
             audio_tokens = torch.cat([group.tokens for group in layout.audio_groups])
         rotary = gather_rotary(self.rope, layout.positions)
-        return BlockContext(layout, rotary, projected.unflatten(1, (6, -1)), text_plan, audio, audio_tokens), temb
+        modulation = projected.unflatten(1, (6, -1))
+        references = tuple(sample.reference for sample in samples)
+        return BlockContext(layout, rotary, modulation, text_plan, audio, audio_tokens, references, recorder), temb
 
     def _project_out(self, hidden: Tensor, layout: PackedLayout, temb: Tensor) -> list[Tensor]:
         """Keep the target tokens only, undo the patches."""
