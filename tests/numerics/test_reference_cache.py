@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
-from tavr_model.generate import generate_latents
+from tavr_model.generate import Sampling, generate_latents
 from tavr_model.packing import RopeOffsets, plan_packing
 from tiny_models import sample, tavr
 
@@ -55,7 +55,7 @@ def test_sampling_gives_the_same_clip_with_and_without_the_cache():
     model.register_forward_hook(lambda _model, given, _out: batches.append(len(given[0])))
     clips = [
         generate_latents(
-            model, scheduler, inputs.conditions, tuple(inputs.latents.shape), 3, 4, 5.0, 1.8, reference_cache=cached
+            model, scheduler, inputs.conditions, tuple(inputs.latents.shape), 3, Sampling(4, 5.0, 1.8, cached)
         )
         for cached in (False, True)
     ]

@@ -111,7 +111,7 @@ def flow_section(**changes: Any) -> dict[str, Any]:
         "seed": 0,
         "conditions": {
             "ref_latent_frames_min": 1, "ref_latent_frames_max": 3, "text_dropout": 0.1, "audio_dropout": 0.1,
-            "token_selection": True, "ref_audio": True,
+            "motion_probability": 0.25, "motion_latent_frames": 1, "token_selection": True, "ref_audio": True,
         },
         "times": {"logit_mean": 0.0, "logit_std": 1.0},
         "optimizer": optimizer(),

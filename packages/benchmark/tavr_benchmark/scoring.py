@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from tavr_model.conditions import Conditions
-from tavr_model.generate import generate_latents
+from tavr_model.generate import Sampling, generate_latents
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents
 from tavr_perception.identity import FaceIdentity, chamfer_similarity
@@ -95,16 +95,8 @@ class Scorer:
     def generate(self, model: TAVRTransformer3DModel, task: Task, conditions: Conditions) -> Frames:
         """The generated frames [T, H, W, 3]."""
         shape: Any = self.store.tensor(task.pair.target_clip_id, "target0/latents").shape
-        latents = generate_latents(
-            model,
-            self.scheduler,
-            conditions,
-            (*shape,),
-            task.seed,
-            self.config.steps,
-            self.config.text_guidance,
-            self.config.audio_guidance,
-        )
+        sampling = Sampling(self.config.steps, self.config.text_guidance, self.config.audio_guidance)
+        latents = generate_latents(model, self.scheduler, conditions, (*shape,), task.seed, sampling)
         with self.one_at_a_time:
             return decode_latents(self.vae, latents).numpy()
 

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tavr_model.conditions import Conditions
-from tavr_model.generate import generate_latents
+from tavr_model.generate import Sampling, generate_latents
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents
 from tavr_perception.identity import FaceEmbeddings, FaceIdentity, chamfer_similarity
@@ -99,22 +99,14 @@ class Miner:
         """A function from seed to (latents, similarity to the real target)."""
         config = self.config
         shape: Any = self.store.tensor(pair.target_clip_id, "target0/latents").shape
+        sampling = Sampling(config.steps, config.text_guidance, config.audio_guidance)
         truth: list[FaceEmbeddings] = []
 
         def draw(seed: int) -> tuple[NDArray[np.float32], float]:
             if not truth:
                 frames, _ = read_video(self.root / "data/ingest" / self.clips[pair.target_clip_id].path)
                 truth.append(self.identity.embed(frames[: config.num_frames]))
-            latents = generate_latents(
-                self.model,
-                self.scheduler,
-                conditions,
-                (*shape,),
-                seed,
-                config.steps,
-                config.text_guidance,
-                config.audio_guidance,
-            )
+            latents = generate_latents(self.model, self.scheduler, conditions, (*shape,), seed, sampling)
             with self.one_at_a_time:
                 generated = self.identity.embed(decode_latents(self.vae, latents).numpy())
             return latents.numpy(), chamfer_similarity(generated, truth[0]).value

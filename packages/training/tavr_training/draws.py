@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 from tavr_model.conditions import Conditions, SampleInputs
+from tavr_model.long_video import continue_video
+from tavr_records.errors import InputError
 from tavr_records.schemas import Consumed
 from torch import Tensor, nn
 
@@ -42,6 +44,31 @@ def draw_dropout(conditions: Conditions, config: ConditionsConfig, generator: to
     return conditions.drop(text=text < config.text_dropout, audio=audio < config.audio_dropout)
 
 
+def draw_continuation(
+    conditions: Conditions, latents: Tensor, config: ConditionsConfig, generator: torch.Generator
+) -> tuple[Conditions, Tensor]:
+    """Now and then the sample of a later window of a long video: (conditions, latents [C, T, h, w]).
+
+    Latent 0, which encodes one frame and not four, is the anchor and no motion latent: the motion latents are 1 to m,
+    and the rest is to be generated (choice 11).
+
+    Raises:
+        InputError: the window has no latent left to generate.
+    """
+    share = float(torch.rand((), generator=generator, dtype=torch.float64))
+    if share >= config.motion_probability:
+        return conditions, latents
+    first = 1 + config.motion_latent_frames
+    if not 1 < first < latents.shape[1]:
+        raise InputError(
+            f"motion_latent_frames is {config.motion_latent_frames}, the target window has {latents.shape[1]} latents; "
+            "give at least 1 and at most the window's latents less 2, or motion_probability 0"
+        )
+    assert conditions.driving_audio is not None
+    anchor, motion, audio = latents[:, :1], latents[:, 1:first], conditions.driving_audio[1:]
+    return continue_video(conditions, anchor, motion, audio), latents[:, first:]
+
+
 def draw_path(latents: Tensor, times: TimesConfig, generator: torch.Generator) -> FlowPoint:
     """A time and a noise for clean latents [C, T, h, w]."""
     t = draw_time(generator, times.logit_mean, times.logit_std)
@@ -72,7 +99,9 @@ def draw_flow_sample(  # noqa: PLR0913 - where the sample goes and how it is dra
         ref_audio=config.ref_audio,
     )
     conditions = draw_dropout(conditions, config, generator)
-    point = draw_path(store.tensor(example.target_clip, "target0/latents").float(), times, generator)
+    latents = store.tensor(example.target_clip, "target0/latents").float()
+    conditions, latents = draw_continuation(conditions, latents, config, generator)
+    point = draw_path(latents, times, generator)
     clips = sorted({example.ref_clip, example.target_clip})
     stage, step, slot = place
     consumed = Consumed(stage, step, slot, clips, "target0", ref_window(ref_frames), used=True, reason="")

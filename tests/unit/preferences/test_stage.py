@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from tavr_model.generate import Sampling
 from tavr_perception.identity import FaceEmbeddings
 from tavr_preferences import stage
 from tavr_preferences.stage import Miner, preference_id, preferences, write_pairs
@@ -217,9 +218,9 @@ def networks(tmp_path, monkeypatch):
         seen.embedded.append(len(shown))
         return embed(shown)
 
-    def generate(model, scheduler, conditions, shape, seed, *sampling):
+    def generate(model, scheduler, conditions, shape, seed, sampling):
         assert shape == SHAPE
-        assert sampling == (2, 1.0, 1.0)
+        assert sampling == Sampling(2, 1.0, 1.0)
         seen.seeds.append(seed)
         return torch.full(shape, len(seen.seeds) * 0.25)
 

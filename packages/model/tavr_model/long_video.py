@@ -1,0 +1,55 @@
+"""Longer videos (paper section 3.1): windows that continue each other by motion latents, held by a global anchor.
+
+The first window has its own first frame and the masked background. Every later one starts with the last latents of the
+video so far, which carry time 0, and sees the first latent of the whole video in place of the background (choices 10
+and 11). All windows are latents of one sequence, decoded once; audio is indexed by the latent's place in the video.
+"""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from tavr_model.conditions import Conditions
+from tavr_model.shapes import AudioWindows
+
+
+@dataclass(frozen=True)
+class Window:
+    """One generation of a long video: `frames` new latents from place `first` on, after `motion` that are known."""
+
+    first: int
+    frames: int
+    motion: int
+
+
+def plan_windows(latent_frames: int, window: int, motion: int) -> list[Window]:
+    """Cut a video of `latent_frames` into windows of at most `window` latents, motion latents included.
+
+    Args:
+        latent_frames: of the whole video.
+        window: latents that the network sees at once (21 in the paper: 81 pixel frames).
+        motion: latents of the video so far that a later window starts with (2 in the paper).
+
+    Raises:
+        ValueError: nothing to generate, or a window without a new latent, or motion that the first lacks.
+    """
+    if latent_frames < 1 or motion < 1 or window <= 2 * motion:
+        raise ValueError(
+            f"latent_frames {latent_frames}, window {window}, motion {motion}: "
+            "give latent_frames >= 1, motion >= 1 and window > 2 * motion"
+        )
+    first = Window(0, min(window, latent_frames), 0)
+    starts = range(first.frames, latent_frames, window - motion)
+    return [first, *(Window(start, min(window - motion, latent_frames - start), motion) for start in starts)]
+
+
+def continue_video(conditions: Conditions, anchor: Tensor, motion: Tensor, driving_audio: AudioWindows) -> Conditions:
+    """The conditions of a later window.
+
+    Args:
+        conditions: of the video.
+        anchor: the video's first latent [C, 1, h, w], which takes the place of the background, nothing masked.
+        motion: the last latents before the window [C, motion, h, w].
+        driving_audio: windows of the motion latents, then of the new ones.
+    """
+    return replace(conditions, driving_audio=driving_audio, bg_latents=anchor, bg_tokens=None, motion_latents=motion)

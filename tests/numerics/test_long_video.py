@@ -1,0 +1,106 @@
+"""Long videos against their definition, window by window, and their audio against the clock."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from tavr_model.audio import audio_windows
+from tavr_model.generate import Sampling, generate_latents, generate_long_latents
+from tavr_model.long_video import continue_video, plan_windows
+from tiny_models import WINDOW, sample, tavr
+from training_world import AUDIO
+
+SCHEDULER = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+SAMPLING = Sampling(2, 3.0, 1.5)
+
+
+@given(st.integers(1, 400), st.integers(3, 30), st.integers(1, 6))
+def test_windows_make_every_latent_once_and_fit(frames, window, motion):
+    if window <= 2 * motion:
+        with pytest.raises(ValueError, match=f"window {window}, motion {motion}"):
+            plan_windows(frames, window, motion)
+        return
+    plan = plan_windows(frames, window, motion)
+    assert [place for part in plan for place in range(part.first, part.first + part.frames)] == list(range(frames))
+    assert all(part.motion + part.frames <= window for part in plan)
+    assert plan[0].motion == 0
+    assert all(part.motion == motion <= part.first - 1 for part in plan[1:]), "never the latent of one frame"
+
+
+def test_the_papers_windows():
+    plan = plan_windows(59, 21, 2)
+    assert [(part.first, part.frames) for part in plan] == [(0, 21), (21, 19), (40, 19)]
+
+
+@pytest.fixture
+def clip():
+    inputs = sample(3)
+    return tavr(), inputs.conditions, torch.randn(80, *AUDIO)
+
+
+def test_a_long_video_equals_its_definition(clip):
+    model, conditions, features = clip
+    told = []
+    got = generate_long_latents(
+        model, SCHEDULER, conditions, features, (16, 9, 4, 6), 5, SAMPLING, 5, 1, lambda *step: told.append(step)
+    )
+    generator = torch.Generator().manual_seed(5)
+    noise = [torch.randn(16, frames, 4, 6, generator=generator) for frames in (5, 4)]
+
+    first = replace(conditions, driving_audio=audio_windows(features, 5))
+    video = solve(model, first, noise[0])
+    heard = audio_windows(features, 5, first_latent=4)
+    second = continue_video(conditions, video[:, :1], video[:, 4:5], heard)
+    video = torch.cat([video, solve(model, second, noise[1])], dim=1)
+    assert (got - video).abs().max() <= 1e-4
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def solve(model, conditions, noise):
+    """`generate_latents` from given noise: a scheduler's own loop over the guided velocity, uncached."""
+    solver = UniPCMultistepScheduler.from_config(SCHEDULER.config)
+    solver.set_timesteps(SAMPLING.steps)
+    branches = [conditions.drop(text=True, audio=True), conditions.drop(audio=True), conditions]
+    with torch.no_grad():
+        for timestep in solver.timesteps:
+            inputs = [replace(sample(3), latents=noise, conditions=branch) for branch in branches]
+            null, text, full = model(inputs, timestep.expand(3))
+            guided = null + SAMPLING.text_guidance * (text - null) + SAMPLING.audio_guidance * (full - text)
+            noise = solver.step(guided, timestep, noise, return_dict=False)[0]
+    return noise
+
+
+def test_one_window_is_a_plain_generation(clip):
+    model, conditions, features = clip
+    plain = replace(conditions, driving_audio=audio_windows(features, 4))
+    expected = generate_latents(model, SCHEDULER, plain, (16, 4, 4, 6), 9, SAMPLING)
+    got = generate_long_latents(model, SCHEDULER, conditions, features, (16, 4, 4, 6), 9, SAMPLING, 5, 1)
+    assert torch.equal(got, expected)
+
+
+def test_a_later_window_sees_the_anchor_and_no_mask(clip):
+    _, conditions, features = clip
+    anchor, motion = torch.randn(16, 1, 4, 6), torch.randn(16, 2, 4, 6)
+    later = continue_video(conditions, anchor, motion, features)
+    assert later.bg_latents is anchor
+    assert later.bg_tokens is None
+    assert later.motion_latents is motion
+    assert later.ref_latents is conditions.ref_latents
+
+
+@pytest.mark.parametrize(("window", "motion"), [(21, 2), (6, 2), (6, 1)])
+def test_audio_does_not_drift_over_a_minute(window, motion):
+    """Each latent of a 60 s video hears the frames of its own place, whichever window it is made in."""
+    frames = 60 * 25
+    features = torch.arange(frames, dtype=torch.float32).view(-1, 1, 1) + 1
+    latents = 1 + (frames - 1) // 4
+    for part in plan_windows(latents, window, motion):
+        heard = audio_windows(features, part.motion + part.frames, part.first - part.motion, window=WINDOW)
+        for row in range(part.motion + part.frames):
+            place = part.first - part.motion + row
+            expected = [4 * place - 5 + lead for lead in range(8)]
+            expected = [float(frame + 1) if 0 <= frame < frames else 0.0 for frame in expected]
+            assert heard[row].flatten().tolist() == expected
