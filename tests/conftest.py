@@ -26,6 +26,12 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def zoo(root: Path) -> Path:
+    """The committed tiny weights."""
+    return root / "packages/synthetic/zoo"
+
+
+@pytest.fixture(scope="session")
 def tracked(root: Path) -> list[Path]:
     """Every file git tracks or would add, as absolute paths."""
     listing = subprocess.run(

@@ -8,7 +8,7 @@ from diffusers import UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from tavr_model.audio import audio_windows
-from tavr_model.generate import Sampling, generate_latents, generate_long_latents
+from tavr_model.generate import Sampling, VideoRequest, generate_latents, generate_videos
 from tavr_model.long_video import continue_video, plan_windows
 from tiny_models import WINDOW, sample, tavr
 from training_world import AUDIO
@@ -41,11 +41,16 @@ def clip():
     return tavr(), inputs.conditions, torch.randn(80, *AUDIO)
 
 
+def request(clip, frames, seed):
+    _, conditions, features = clip
+    return VideoRequest(conditions, features, (16, frames, 4, 6), torch.Generator().manual_seed(seed))
+
+
 def test_a_long_video_equals_its_definition(clip):
     model, conditions, features = clip
     told = []
-    got = generate_long_latents(
-        model, SCHEDULER, conditions, features, (16, 9, 4, 6), 5, SAMPLING, 5, 1, lambda *step: told.append(step)
+    (got,) = generate_videos(
+        model, SCHEDULER, [request(clip, 9, 5)], SAMPLING, 5, 1, progress=lambda *step: told.append(step)
     )
     generator = torch.Generator().manual_seed(5)
     noise = [torch.randn(16, frames, 4, 6, generator=generator) for frames in (5, 4)]
@@ -77,8 +82,17 @@ def test_one_window_is_a_plain_generation(clip):
     model, conditions, features = clip
     plain = replace(conditions, driving_audio=audio_windows(features, 4))
     expected = generate_latents(model, SCHEDULER, plain, (16, 4, 4, 6), 9, SAMPLING)
-    got = generate_long_latents(model, SCHEDULER, conditions, features, (16, 4, 4, 6), 9, SAMPLING, 5, 1)
+    (got,) = generate_videos(model, SCHEDULER, [request(clip, 4, 9)], SAMPLING, 5, 1)
     assert torch.equal(got, expected)
+
+
+def test_a_batch_of_different_lengths_equals_its_videos_alone(clip):
+    sizes = ((9, 1), (3, 2), (6, 3))
+    alone = [generate_videos(clip[0], SCHEDULER, [request(clip, *size)], SAMPLING, 5, 1)[0] for size in sizes]
+    batch = generate_videos(clip[0], SCHEDULER, [request(clip, *size) for size in sizes], SAMPLING, 5, 1)
+    for one, two in zip(alone, batch, strict=True):
+        assert one.shape == two.shape
+        assert (one - two).abs().max() <= 1e-4
 
 
 def test_a_later_window_sees_the_anchor_and_no_mask(clip):

@@ -145,6 +145,39 @@ def rollback(
         print(f"{promotion.version} holds {to} again: {promotion.tags[1]}")
 
 
+@app.command()
+def generate(  # noqa: PLR0913 - a generation has as many choices
+    reference: Annotated[Path, typer.Option(help="A video of the person, with sound, in any scene.")],
+    speech: Annotated[Path, typer.Option(help="What is to be said: any file with sound of 16 kHz or more.")],
+    background: Annotated[Path, typer.Option(help="The scene: a picture, or a video whose first frame counts.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The mp4 to write.")],
+    model: Annotated[
+        str, typer.Argument(help="A stage, version, run id, commit, or a checkout after dvc repro.")
+    ] = "dev",
+    prompt: Annotated[str, typer.Option(help="What is to be seen.")] = "A person talks.",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal videos.")] = 0,
+    ref_frames: Annotated[int | None, typer.Option(help="Frames of the reference, 4k + 1.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
+    text_guidance: Annotated[float | None, typer.Option(help="s_t.")] = None,
+    audio_guidance: Annotated[float | None, typer.Option(help="s_a.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a talking-avatar video with a promoted model."""
+    from tavr_cli.generate import Generation, with_progress
+
+    asked = Generation(
+        reference, speech, background, prompt, out, seed, ref_frames, steps, text_guidance, audio_guidance
+    )
+    made = with_progress(model, asked, quiet=as_json)
+    if as_json:
+        _print_json(made)
+    else:
+        print(
+            f"{made['out']}: {made['seconds']} s, {made['frames']} frames, model {made['model']} {made['commit'][:12]}"
+        )
+        print(f"{len(made['joins'])} joins, seam ratio {made['seam_ratio']}")
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True))
 

@@ -92,12 +92,26 @@ def _normalise_into(folder: Path, job: Job) -> None:
 
 
 def _clip(job: Job) -> tuple[Frames, Waveform]:
-    """Frames [T, height, width, 3] at the clip's rate and exactly as much sound."""
-    config = job.config
-    footage, sound = decode(job.media, config.max_frames / config.fps, config.sample_rate)
-    count = frame_count(
-        footage.seconds, len(sound) / config.sample_rate, job.section_ms / 1000, config.fps, config.max_frames
-    )
+    return cut_clip(job.media, job.section_ms / 1000, job.keypoints, job.identity, job.config)
+
+
+def cut_clip(
+    media: Path, seconds: float, keypoints: Path, identity: Path, config: IngestConfig
+) -> tuple[Frames, Waveform]:
+    """Frames [T, height, width, 3] at the clip's rate and exactly as much sound.
+
+    Args:
+        media: a video file with sound.
+        seconds: at most so much of it.
+        keypoints: folder of the face keypoints' weights.
+        identity: folder of the face detector's weights.
+        config: the sizes, rates and limits; at most `max_frames` frames.
+
+    Raises:
+        RefusedClipError: unreadable, no_audio, too_short, scene_cut or no_face.
+    """
+    footage, sound = decode(media, config.max_frames / config.fps, config.sample_rate)
+    count = frame_count(footage.seconds, len(sound) / config.sample_rate, seconds, config.fps, config.max_frames)
     if count < config.min_frames:
         raise RefusedClipError("too_short", f"{count} frames at {config.fps} fps, fewer than {config.min_frames}")
     chosen = nearest_frames(footage.times, config.fps, count)
@@ -106,7 +120,7 @@ def _clip(job: Job) -> tuple[Frames, Waveform]:
     if cut is not None:
         raise RefusedClipError("scene_cut", f"{config.scene_cut.detector} cut at {cut / config.fps:.2f} s")
     sampled = [footage.frame(int(chosen[k])) for k in sample_indices(count, config.face.sampled_frames)]
-    face = find_face(np.stack(sampled), job.keypoints, job.identity, config.face)
+    face = find_face(np.stack(sampled), keypoints, identity, config.face)
     height, width = sampled[0].shape[:2]
     window = crop_window(face, (height, width), (config.height, config.width), config.face.row, config.face.min_cover)
     frames = crop_frames((footage.frame(int(index)) for index in chosen), window, config.height, config.width)

@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
-from tavr_model.token_selection import background_tokens, face_tokens, foreground_mask
+from tavr_model.speech import SpeechEncoder
+from tavr_model.text import encode_prompt
+from tavr_model.token_selection import background_tokens, face_tokens, foreground_mask, mask_background
 from tavr_model.vae import encode_video
 from tavr_perception.keypoints import KeypointEstimator, face_boxes
 from tavr_perception.people import PersonSegmenter
-from tavr_perception.speech import SpeechEncoder
 from tavr_records.atomic import write_bytes
 from tavr_records.media import Frames, Waveform, read_audio, read_video
 from tavr_records.memo import Memo
 from tavr_records.shards import tensor_offsets
 
 from tavr_latents.config import LatentsConfig
-from tavr_latents.windows import Window, cut_windows, fill_boxes, mask_background, person_hole
+from tavr_latents.windows import Window, cut_windows, fill_boxes, person_hole
 
 Tensors = dict[str, NDArray[Any]]
 _TENSORS, _REFUSAL = "tensors.safetensors", "refusal.json"
@@ -169,11 +170,9 @@ class _Networks:
         """Wan-normalised latents bfloat16 [16, T, h, w]."""
         return to_bfloat16(encode_video(self._vae, torch.from_numpy(frames)).cpu())
 
-    @torch.inference_mode()
     def encode_text(self, caption: str, max_tokens: int) -> NDArray[Any]:
         """Prompt embeddings bfloat16 [tokens, d], without padding."""
-        tokens = self._tokenizer([caption], max_length=max_tokens, truncation=True, return_tensors="pt")
-        return to_bfloat16(self._text(tokens["input_ids"].to(self._device)).last_hidden_state[0].cpu())
+        return to_bfloat16(encode_prompt(self._text, self._tokenizer, caption, max_tokens).cpu())
 
     def encode_audio(self, waveform: Waveform, frames: int, fps: int) -> NDArray[Any]:
         """Hidden states of the speech encoder bfloat16 [frames, layers, d]."""

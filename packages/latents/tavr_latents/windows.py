@@ -6,10 +6,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tavr_records.media import Frames
-
-GREY = 127
-"""What fills the hole in the background image: the middle of the VAE's input range."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,3 @@ def person_hole(masks: NDArray[np.bool_], boxes: NDArray[np.floating], dilation:
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilation + 1, 2 * dilation + 1))
         hole = np.asarray(cv2.dilate(hole, brush), np.uint8)
     return hole > 0
-
-
-def mask_background(frame: NDArray[np.uint8], hole: NDArray[np.bool_]) -> Frames:
-    """The background image I_bg as a clip of one frame [1, H, W, 3]: the hole is grey."""
-    masked = frame.copy()
-    masked[hole] = GREY
-    return masked[None]

@@ -21,7 +21,7 @@ def find_mismatches(root: Path, commit: str, record: Mapping[str, Any], cache: P
         cache: the DVC cache (`.dvc/cache` of the main checkout).
     """
     lock = read_file(root, commit, "dvc.lock")
-    stored = dict(_stored_files(lock or b"", cache))
+    stored = dict(stored_files(lock or b"", cache))
     problems = list(_committed(root, commit, record, lock))
     for path, digest in sorted(record["outputs"].items()):
         file = stored.get(path)
@@ -61,7 +61,7 @@ def _outs(lock: bytes) -> Iterator[dict[str, Any]]:
         yield from stage.get("outs", [])
 
 
-def _stored_files(lock: bytes, cache: Path) -> Iterator[tuple[str, Path]]:
+def stored_files(lock: bytes, cache: Path) -> Iterator[tuple[str, Path]]:
     """(path in the checkout, file in the cache) of every output file that dvc.lock names."""
     for out in _outs(lock):
         digest = str(out["md5"])

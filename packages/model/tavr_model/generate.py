@@ -1,6 +1,6 @@
 """Sampling latents: UniPC over the guided velocity (paper A.1: 24 steps, text 5.0, audio 1.8), window by window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -32,6 +32,32 @@ class Sampling:
     reference_cache: bool = True
 
 
+@dataclass(frozen=True)
+class VideoRequest:
+    """One video to draw, of any length.
+
+    Attributes:
+        conditions: the context; its `driving_audio` is not read.
+        features: speech features of the whole video, one row a pixel frame.
+        shape: [C, latent frames, height / 8, width / 8] of the whole video.
+        generator: of the initial noise, on the CPU so that it is the same everywhere; windows draw from it in turn.
+    """
+
+    conditions: Conditions
+    features: AudioFeatures
+    shape: tuple[int, int, int, int]
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One sample of a batch that is solved together."""
+
+    conditions: Conditions
+    noise: Latents
+    reference: ReferenceCache | None
+
+
 @torch.inference_mode()
 def generate_latents(  # noqa: PLR0913 - network, solver and what to draw
     model: TAVRTransformer3DModel,
@@ -58,96 +84,113 @@ def generate_latents(  # noqa: PLR0913 - network, solver and what to draw
     """
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     conditions = conditions.to(model.device)
-    reference = _encode_reference(model, conditions, sampling)
-    return _solve(model, scheduler, conditions, noise, reference, sampling, progress)
+    (reference,) = _encode_references(model, [conditions], sampling)
+    return _solve(model, scheduler, [_Draw(conditions, noise, reference)], sampling, progress)[0]
 
 
 @torch.inference_mode()
-def generate_long_latents(  # noqa: PLR0913 - network, solver, what to draw, and the windows
+def generate_videos(  # noqa: PLR0913 - network, solver, what to draw, and the windows
     model: TAVRTransformer3DModel,
     scheduler: UniPCMultistepScheduler,
-    conditions: Conditions,
-    features: AudioFeatures,
-    shape: tuple[int, int, int, int],
-    seed: int,
+    requests: Sequence[VideoRequest],
     sampling: Sampling,
     window: int,
     motion: int,
+    device: torch.device | None = None,
     progress: Progress | None = None,
-) -> Latents:
-    """Draw a video of any length (`long_video`); one window's worth is exactly `generate_latents`.
+) -> list[Latents]:
+    """Draw videos of any length, as long as each other or not, window by window (`long_video`) in one packed batch.
+
+    A video of one window is what `generate_latents` draws.
 
     Args:
         model: the velocity network.
         scheduler: its configuration is used, its state is not touched.
-        conditions: the context; its `driving_audio` is not read.
-        features: speech features of the whole video, one row a pixel frame.
-        shape: [C, latent frames, height / 8, width / 8] of the whole video.
-        seed: of the one stream from which the windows draw their noise in turn.
+        requests: what to draw.
         sampling: how.
         window: latents that the network sees at once, motion included.
         motion: latents by which a window continues the one before it.
+        device: where the network computes, when that is not where its weights lie (offloading).
         progress: told of every step of all windows.
+
+    Returns:
+        Normalised latents, float32, of the requested shapes.
 
     Raises:
         ValueError: of `plan_windows`.
     """
-    channels, frames, height, width = shape
-    generator = torch.Generator().manual_seed(seed)
-    conditions, features = conditions.to(model.device), features.to(model.device)
-    reference = _encode_reference(model, conditions, sampling)
-    windows = plan_windows(frames, window, motion)
-    video = torch.empty(channels, 0, height, width, device=model.device)
-    for index, part in enumerate(windows):
-        audio = audio_windows(features, part.motion + part.frames, part.first - part.motion)
-        context = replace(conditions, driving_audio=audio)
-        if part.motion:
-            context = continue_video(conditions, video[:, :1], video[:, -part.motion :], audio)
-        noise = torch.randn(channels, part.frames, height, width, generator=generator)
-        told = progress and _shifted(progress, index * sampling.steps, len(windows) * sampling.steps)
-        drawn = _solve(model, scheduler, context, noise, reference, sampling, told)
-        video = torch.cat([video, drawn], dim=1)
-    return video
+    device = device or model.device
+    contexts = [request.conditions.to(device) for request in requests]
+    features = [request.features.to(device) for request in requests]
+    plans = [plan_windows(request.shape[1], window, motion) for request in requests]
+    references = _encode_references(model, contexts, sampling)
+    videos = [torch.empty(r.shape[0], 0, *r.shape[2:], device=device) for r in requests]
+    rounds = max(len(plan) for plan in plans)
+    for index in range(rounds):
+        running = [which for which, plan in enumerate(plans) if index < len(plan)]
+        draws: list[_Draw] = []
+        for which in running:
+            part, request, context = plans[which][index], requests[which], contexts[which]
+            audio = audio_windows(features[which], part.motion + part.frames, part.first - part.motion)
+            context = replace(context, driving_audio=audio)
+            if part.motion:
+                context = continue_video(context, videos[which][:, :1], videos[which][:, -part.motion :], audio)
+            size = (request.shape[0], part.frames, *request.shape[2:])
+            noise = torch.randn(size, generator=request.generator).to(device)
+            draws.append(_Draw(context, noise, references[which]))
+        told = progress and _shifted(progress, index * sampling.steps, rounds * sampling.steps)
+        for which, drawn in zip(running, _solve(model, scheduler, draws, sampling, told), strict=True):
+            videos[which] = torch.cat([videos[which], drawn], dim=1)
+    return videos
 
 
 def _shifted(progress: Progress, done: int, total: int) -> Progress:
     return lambda step, _steps: progress(done + step, total)
 
 
-def _encode_reference(
-    model: TAVRTransformer3DModel, conditions: Conditions, sampling: Sampling
-) -> ReferenceCache | None:
-    if not sampling.reference_cache or conditions.ref_latents is None:
-        return None
-    return model.encode_references([conditions])[0]
+def _encode_references(
+    model: TAVRTransformer3DModel, contexts: Sequence[Conditions], sampling: Sampling
+) -> list[ReferenceCache | None]:
+    found: list[ReferenceCache | None] = [None] * len(contexts)
+    having = [which for which, context in enumerate(contexts) if context.ref_latents is not None]
+    if sampling.reference_cache and having:
+        for which, cache in zip(having, model.encode_references([contexts[w] for w in having]), strict=True):
+            found[which] = cache
+    return found
 
 
-def _solve(  # noqa: PLR0913 - the network, its input, and the solver's settings
+def _solve(
     model: TAVRTransformer3DModel,
     scheduler: UniPCMultistepScheduler,
-    conditions: Conditions,
-    noise: Latents,
-    reference: ReferenceCache | None,
+    draws: Sequence[_Draw],
     sampling: Sampling,
     progress: Progress | None,
-) -> Latents:
-    """Follow the guided velocity from noise to latents."""
-    solver = cast("UniPCMultistepScheduler", UniPCMultistepScheduler.from_config(scheduler.config))
-    solver.set_timesteps(sampling.steps)
-    latents = noise.to(model.device)
-    branches = guidance_branches(conditions)
+) -> list[Latents]:
+    """Follow the guided velocity of every draw from noise to latents; each has a solver of its own."""
+    solvers = [cast("UniPCMultistepScheduler", UniPCMultistepScheduler.from_config(scheduler.config)) for _ in draws]
+    for solver in solvers:
+        solver.set_timesteps(sampling.steps)
+    latents = [draw.noise for draw in draws]
     text_guidance, audio_guidance = sampling.text_guidance, sampling.audio_guidance
     # A branch whose weight is zero is not computed; at guidance 1 / 1 only the full one is left.
     weights = (1 - text_guidance, text_guidance - audio_guidance, audio_guidance)
-    contexts = (branches.null, branches.text, branches.full)
-    needed = [context for context, weight in zip(contexts, weights, strict=True) if weight != 0]
-    for index, timestep in enumerate(solver.timesteps):
-        times = timestep.expand(len(needed)).to(model.device)
-        velocities = iter(model([SampleInputs(latents, context, reference) for context in needed], times))
-        zero = torch.zeros_like(latents)
-        null, text, full = (next(velocities).float() if weight != 0 else zero for weight in weights)
-        guided = combine_guidance(null, text, full, text_guidance, audio_guidance)
-        latents = solver.step(guided, timestep, latents, return_dict=False)[0]
+    branches = [guidance_branches(draw.conditions) for draw in draws]
+    needed = [
+        [context for context, weight in zip((b.null, b.text, b.full), weights, strict=True) if weight != 0]
+        for b in branches
+    ]
+    for index, timestep in enumerate(solvers[0].timesteps):
+        batch = [
+            SampleInputs(z_t, context, draw.reference)
+            for z_t, draw, contexts in zip(latents, draws, needed, strict=True)
+            for context in contexts
+        ]
+        velocities = iter(model(batch, timestep.expand(len(batch)).to(latents[0].device)))
+        for which, solver in enumerate(solvers):
+            zero = torch.zeros_like(latents[which])
+            null, text, full = (next(velocities).float() if weight != 0 else zero for weight in weights)
+            guided = combine_guidance(null, text, full, text_guidance, audio_guidance)
+            latents[which] = solver.step(guided, timestep, latents[which], return_dict=False)[0]
         if progress is not None:
             progress(index + 1, sampling.steps)
-    return latents.clone()
+    return [z_t.clone() for z_t in latents]

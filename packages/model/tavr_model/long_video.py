@@ -5,8 +5,11 @@ video so far, which carry time 0, and sees the first latent of the whole video i
 and 11). All windows are latents of one sequence, decoded once; audio is indexed by the latent's place in the video.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tavr_model.conditions import Conditions
@@ -41,6 +44,26 @@ def plan_windows(latent_frames: int, window: int, motion: int) -> list[Window]:
     first = Window(0, min(window, latent_frames), 0)
     starts = range(first.frames, latent_frames, window - motion)
     return [first, *(Window(start, min(window - motion, latent_frames - start), motion) for start in starts)]
+
+
+def joins(latent_frames: int, window: int, motion: int) -> list[int]:
+    """Pixel frames with which later windows begin."""
+    return [4 * part.first - 3 for part in plan_windows(latent_frames, window, motion)[1:]]
+
+
+def seam_ratio(frames: NDArray[np.uint8], starts: Sequence[int]) -> float:
+    """How visible the joins are: the largest change at one, relative to the median change between neighbours.
+
+    A change is the mean absolute difference of two frames. 1 is what any two neighbours differ by; no joins give 0.
+
+    Args:
+        frames: of the video [T, H, W, 3].
+        starts: frames with which later windows begin; those beyond the video do not count.
+    """
+    shown = frames.astype(np.int16)
+    changes = np.abs(shown[1:] - shown[:-1]).mean(axis=(1, 2, 3))
+    at_joins = [float(changes[start - 1]) for start in starts if start < len(frames)]
+    return max(at_joins) / float(np.median(changes)) if at_joins else 0.0
 
 
 def continue_video(conditions: Conditions, anchor: Tensor, motion: Tensor, driving_audio: AudioWindows) -> Conditions:

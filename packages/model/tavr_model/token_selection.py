@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 TOKEN_PIXELS = 16
 LATENT_PIXELS = 8
+GREY = 127
+"""What fills the hole in the background image: the middle of the VAE's input range."""
 Mask = NDArray[np.bool_]
 
 
@@ -48,6 +50,13 @@ def face_tokens(boxes: NDArray[np.floating], height: int, width: int) -> Mask:
         columns = slice(max(0, math.floor(x0 / TOKEN_PIXELS)), max(0, math.ceil(x1 / TOKEN_PIXELS)))
         kept[index, rows, columns] = True
     return kept
+
+
+def mask_background(frame: NDArray[np.uint8], hole: Mask) -> NDArray[np.uint8]:
+    """The background image I_bg [H, W, 3] as a clip of one frame [1, H, W, 3]: the hole [H, W] is grey."""
+    masked = frame.copy()
+    masked[hole] = GREY
+    return masked[None]
 
 
 def background_tokens(hole: Mask) -> Mask:

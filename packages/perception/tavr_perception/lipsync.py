@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy.signal import medfilt
 from tavr_records.errors import InputError
+from tavr_records.weight_files import require_files
 
 from tavr_perception.mfcc import mfcc
 from tavr_perception.syncnet import FRAMES, SyncNet, SyncNetConfig, audio_windows, offset_distances
-from tavr_perception.weight_files import require_files
 
 SAMPLE_RATE, FPS = 16000, 25
 MAX_OFFSET = 15

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tavr_records.errors import InputError
+from tavr_records.weight_files import require_files
 from torch import Tensor, nn
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
-
-from tavr_perception.weight_files import require_files
 
 REWARD_TOKENS = ("<|VQ_reward|>", "<|MQ_reward|>", "<|TA_reward|>")
 FRAME_FACTOR, MIN_FRAMES, MAX_FRAMES = 2, 4, 768

@@ -6,8 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tavr_latents.encode import read_tensors, to_bfloat16
-from tavr_latents.windows import GREY, cut_windows, fill_boxes, mask_background, person_hole
-from tavr_model.token_selection import background_tokens, covered_frames, foreground_mask, latent_frames
+from tavr_latents.windows import cut_windows, fill_boxes, person_hole
+from tavr_model.token_selection import (
+    GREY,
+    background_tokens,
+    covered_frames,
+    foreground_mask,
+    latent_frames,
+    mask_background,
+)
 
 
 @given(frames=st.integers(0, 200), target=st.integers(0, 30).map(lambda k: 4 * k + 1), most=st.integers(1, 60))

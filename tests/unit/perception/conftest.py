@@ -1,7 +1,6 @@
 """People whom no network of the zoo has seen, rendered at the size of the tiny clips."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +21,6 @@ class Heads:
     clips: np.ndarray
     truth: list[list[Truth]]
     rooms: np.ndarray
-
-
-@pytest.fixture(scope="session")
-def zoo(root: Path) -> Path:
-    """The committed tiny weights."""
-    return root / "packages" / "synthetic" / "zoo"
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,8 @@ from tavr_synthetic.zoo.stills import (
 )
 
 IMAGE_SIZE = 128
-IMAGES = 1200
-EMPTY = 240
+IMAGES = 3000
+EMPTY = 900
 VALIDATION = 64
 METADATA = ("author", "batch", "channels", "imgsz", "license", "names", "stride", "task", "version")
 ARCHITECTURE = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tavr_perception.speech import SpeechEncoder, frame_positions, interpolate_rows
+from tavr_model.speech import SpeechEncoder, frame_positions, interpolate_rows
 from tavr_records.errors import InputError
 from tavr_synthetic.people import sample_person
 from tavr_synthetic.speech import synthesize

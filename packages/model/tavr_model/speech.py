@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tavr_records.weight_files import require_files
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
-
-from tavr_perception.weight_files import require_files
 
 SAMPLE_RATE = 16000
 REQUIRED = ("config.json", "model.safetensors", "preprocessor_config.json")
@@ -36,6 +35,46 @@ def interpolate_rows(rows: NDArray[np.float32], positions: NDArray[np.float64]) 
     return (rows[lower] * (1 - weight) + rows[upper] * weight).astype(np.float32)
 
 
+@torch.no_grad()
+def speech_features(
+    model: Wav2Vec2Model,
+    extractor: Wav2Vec2FeatureExtractor,
+    waveform: NDArray[np.float32],
+    frames: int,
+    fps: float,
+) -> NDArray[np.float32]:
+    """Hidden states float32 [frames, layers, dim] of mono 16 kHz samples [n] in [-1, 1].
+
+    Layers are the projected convolution features and the output of every layer. The sound is cut, or filled with
+    silence, to exactly `frames / fps` seconds before encoding, so that what is not in the video has no influence.
+
+    Raises:
+        ValueError: a waveform that is not one-dimensional or not finite, or no frame.
+    """
+    if waveform.ndim != 1 or frames < 1:
+        raise ValueError(f"expected samples [n] and frames >= 1, got {waveform.shape} and {frames}")
+    if not np.isfinite(waveform).all():
+        raise ValueError("the waveform holds values that are not finite")
+    stride, field = _stride_and_field(model)
+    samples = max(round(frames * SAMPLE_RATE / fps), field)
+    sound = np.zeros(samples, np.float32)
+    kept = min(samples, len(waveform))
+    sound[:kept] = waveform[:kept]
+    batch = extractor(sound, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    states = model(batch["input_values"].to(model.device, model.dtype), output_hidden_states=True).hidden_states
+    rows = torch.stack(states, dim=2)[0].float().cpu().numpy()
+    return interpolate_rows(rows, frame_positions(frames, fps, stride, field))
+
+
+def _stride_and_field(model: Wav2Vec2Model) -> tuple[int, int]:
+    """Samples between two hidden states, and samples that one of them sees."""
+    kernels, strides = model.config.conv_kernel, model.config.conv_stride
+    field = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        field = (field - 1) * stride + kernel
+    return int(np.prod(strides)), int(field)
+
+
 class SpeechEncoder:
     """Wav2Vec2 from a local directory (config.json, model.safetensors, preprocessor_config.json)."""
 
@@ -44,16 +83,10 @@ class SpeechEncoder:
         require_files(directory, REQUIRED, "speech")
         self._extractor = Wav2Vec2FeatureExtractor.from_pretrained(directory, local_files_only=True)
         self._model = Wav2Vec2Model.from_pretrained(directory, local_files_only=True, dtype=torch.float32).eval()
-        config = self._model.config
-        self._stride = int(np.prod(config.conv_stride))
-        field = 1
-        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
-            field = (field - 1) * stride + kernel
-        self._receptive_field = int(field)
 
     @property
     def layers(self) -> int:
-        """Hidden states a frame: the projected convolution features and the output of every layer."""
+        """Hidden states a frame."""
         return int(self._model.config.num_hidden_layers) + 1
 
     @property
@@ -61,22 +94,6 @@ class SpeechEncoder:
         """Width of a hidden state."""
         return int(self._model.config.hidden_size)
 
-    @torch.no_grad()
     def encode(self, waveform: NDArray[np.float32], frames: int, fps: float) -> NDArray[np.float32]:
-        """Hidden states float32 [frames, layers, dim] of mono 16 kHz samples [n] in [-1, 1].
-
-        The sound is cut, or filled with silence, to exactly `frames / fps` seconds before encoding, so that what is
-        not in the video has no influence. ValueError for a waveform that is not one-dimensional or not finite.
-        """
-        if waveform.ndim != 1 or frames < 1:
-            raise ValueError(f"expected samples [n] and frames >= 1, got {waveform.shape} and {frames}")
-        if not np.isfinite(waveform).all():
-            raise ValueError("the waveform holds values that are not finite")
-        samples = max(round(frames * SAMPLE_RATE / fps), self._receptive_field)
-        sound = np.zeros(samples, np.float32)
-        kept = min(samples, len(waveform))
-        sound[:kept] = waveform[:kept]
-        batch = self._extractor(sound, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        states = self._model(batch["input_values"], output_hidden_states=True).hidden_states
-        rows = torch.stack(states, dim=2)[0].numpy()
-        return interpolate_rows(rows, frame_positions(frames, fps, self._stride, self._receptive_field))
+        """`speech_features` of this encoder."""
+        return speech_features(self._model, self._extractor, waveform, frames, fps)
