@@ -97,6 +97,38 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def cost(  # noqa: PLR0913 - a command has as many options as its question has parts
+    profile: Annotated[str, typer.Option(help="A file of conf/profile.")] = "tiny",
+    ref_frames: Annotated[
+        int | None, typer.Option(help="Reference frames in pixels; default: the longest stage1 trains with.")
+    ] = None,
+    machine: Annotated[str, typer.Option(help="A machine of infra/machines.yaml.")] = "h100",
+    gpus: Annotated[int, typer.Option(help="GPUs that train.")] = 32,
+    face_share: Annotated[
+        float | None, typer.Option(help="Measured share of reference tokens that selection keeps.")
+    ] = None,
+    background_share: Annotated[
+        float | None, typer.Option(help="Measured share of background tokens that selection keeps.")
+    ] = None,
+    selected_tokens: Annotated[
+        int | None, typer.Option(help="Measured tokens with selection when their split is unknown.")
+    ] = None,
+    mfu: Annotated[float | None, typer.Option(help="Model FLOPs utilisation instead of the machine's two.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tokens, FLOPs, memory and GPU-hours of a profile, from the code that shapes the model."""
+    from tavr_cli.cost import Question, estimate_cost
+    from tavr_cli.cost_tables import print_cost
+
+    question = Question(profile, ref_frames, machine, gpus, face_share, background_share, selected_tokens, mfu)
+    found = estimate_cost(question, Path.cwd())
+    if as_json:
+        _print_json(found)
+    else:
+        print_cost(found)
+
+
+@app.command()
 def promote(
     candidate: Annotated[str, typer.Argument(help="A run id, a version or a commit.")],
     to: Annotated[str, typer.Option(help="Target stage of conf/policy.yaml.")] = "dev",

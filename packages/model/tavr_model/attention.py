@@ -5,6 +5,7 @@ Linear layers see the whole packed batch at once; only the softmax runs per samp
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -66,11 +67,18 @@ def softmax_dtype(value: Tensor) -> torch.dtype:
     return torch.float32 if value.device.type == "cpu" else value.dtype
 
 
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Autocast off; the meta device has none to turn off."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
 def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
     """Attention of query [B, n, H, D] over key / value [B, m, H, D] -> [B, n, H, D], outside of any autocast."""
     dtype = softmax_dtype(value)
     q, k, v = (tensor.to(dtype).transpose(1, 2) for tensor in (query, key, value))
-    with torch.autocast(value.device.type, enabled=False):
+    with _without_autocast(value.device.type):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
 
 

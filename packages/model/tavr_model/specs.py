@@ -1,4 +1,7 @@
-"""Published facts of Wan2.1's checkpoints (Wan2.1 wan/configs, diffusers' conversion); nothing here is a choice."""
+"""Published facts of checkpoints; nothing here is a choice.
+
+Wan2.1: wan/configs and diffusers' conversion. Wav2Vec2: config.json of facebook/wav2vec2-base-960h.
+"""
 
 from dataclasses import dataclass
 
@@ -26,8 +29,18 @@ class WanSpec:
         return self.num_attention_heads * self.attention_head_dim
 
 
+@dataclass(frozen=True)
+class SpeechSpec:
+    """Shape of a speech encoder's output: hidden states a frame (the convolutions', every layer's) and their size."""
+
+    name: str
+    hidden_states: int
+    features: int
+
+
 WAN_T2V_1_3B = WanSpec("Wan2.1-T2V-1.3B", 12, 128, 30, 8960)
 WAN_T2V_14B = WanSpec("Wan2.1-T2V-14B", 40, 128, 40, 13824)
+WAV2VEC2_BASE = SpeechSpec("wav2vec2-base-960h", 13, 768)
 
 # latents = (z - mean) / std, per channel of the Wan2.1 VAE.
 VAE_LATENTS_MEAN = (

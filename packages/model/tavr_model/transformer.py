@@ -259,7 +259,8 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> tuple[BlockContext, Tensor]:
         """Embed time, text and audio once for all blocks; also the time embeddings [B + 1, d] for the output."""
         text, plan = _gather_prompts(samples, self.config["text_len"])
-        times = torch.cat([timesteps.to(hidden.device, torch.float32), timesteps.new_zeros(1, dtype=torch.float32)])
+        given = timesteps.to(hidden.device, torch.float32)
+        times = torch.cat([given, given.new_zeros(1)])
         temb, projected, tokens, _ = self.condition_embedder(times, text.to(hidden.dtype))
         text_plan = PackedText(tokens, plan.lengths, plan.biases, plan.target, plan.reference)
         audio, audio_tokens = None, None

@@ -35,7 +35,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = f"import sys, tavr_cli.main; raise SystemExit(str([m for m in {HEAVY} if m in sys.modules] or ''))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stderr.strip() == ""
-    for command in ("params", "retrain", "up", "status", "promote", "rollback"):
+    for command in ("params", "retrain", "up", "status", "cost", "promote", "rollback"):
         assert command in tavr(tmp_path, "--help").stdout
 
 
