@@ -1,4 +1,4 @@
-"""Two processes under DeepSpeed (gloo) train to what one trains to."""
+"""Two processes under DeepSpeed (gloo) train to what one trains to, with and without gradient checkpointing."""
 
 import os
 import socket
@@ -36,6 +36,9 @@ def test_two_processes_equal_one(tmp_path, zero):
     write_params(root, params)
     machine = write_machine(root, f"zero{zero}", 2, 100, zero_optimization={"stage": zero})
     one, one_ledger = _run(root, machine, [], "one")
+    machine = write_machine(
+        root, "less-memory", 2, 100, gradient_checkpointing=zero == 2, zero_optimization={"stage": zero}
+    )
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={_free_port()}"]
     two, two_ledger = _run(root, machine, launcher, "two")
     assert one_ledger == two_ledger

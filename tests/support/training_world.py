@@ -168,9 +168,13 @@ def read_params(root: Path) -> dict[str, Any]:
     return yaml.safe_load((root / "params.yaml").read_text())
 
 
-def write_machine(root: Path, name: str, micro_batch: int, every: int, **deepspeed: Any) -> Path:
+def write_machine(
+    root: Path, name: str, micro_batch: int, every: int, *, gradient_checkpointing: bool = False, **deepspeed: Any
+) -> Path:
+    facts = {
+        "micro_batch_per_device": micro_batch, "checkpoint_every_steps": every, "deepspeed": deepspeed,
+        "gradient_checkpointing": gradient_checkpointing,
+    }  # fmt: skip
     path = root / f"{name}.json"
-    path.write_text(
-        json.dumps({"micro_batch_per_device": micro_batch, "checkpoint_every_steps": every, "deepspeed": deepspeed})
-    )
+    path.write_text(json.dumps(facts))
     return path

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from tavr_training.checkpoint import TAG
@@ -77,10 +78,12 @@ def scheduled_rate(config: OptimizerConfig, step: int) -> float:
 class Engine:
     """A model under DeepSpeed with AdamW. `module` is called as the model itself."""
 
-    def __init__(self, model: nn.Module, optimizer: OptimizerConfig, machine: Machine, group: Group) -> None:
+    def __init__(self, model: ModelMixin, optimizer: OptimizerConfig, machine: Machine, group: Group) -> None:
         deepspeed = _import_deepspeed()
         self.micro_batch, self.accumulation = split_batch(optimizer.global_batch, group.size, machine)
         self._config, self._grad_norm = optimizer, 0.0
+        if machine.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
         # Without ZeRO every process holds all averaged gradients; limiting them here tells their norm.
         self._limit_here = machine.deepspeed.get("zero_optimization", {}).get("stage", 0) == 0
         adamw = torch.optim.AdamW(

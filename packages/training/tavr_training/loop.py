@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from tavr_records.atomic import full_disk_named, write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json
@@ -100,7 +101,7 @@ class _Stop:
 
 def train(
     training: Training,
-    model: nn.Module,
+    model: ModelMixin,
     draw: Callable[[int, int], Sample],
     loss: Callable[[nn.Module, list[Sample]], dict[str, Tensor]],
 ) -> None:

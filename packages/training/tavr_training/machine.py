@@ -14,11 +14,19 @@ DEFAULT = Path("infra/deepspeed/cpu.json")
 
 @dataclass(frozen=True)
 class Machine:
-    """`micro_batch_per_device`: most samples in one forward; `deepspeed`: its own configuration (ZeRO, offload)."""
+    """What a device has room for.
+
+    Attributes:
+        micro_batch_per_device: most samples in one forward.
+        checkpoint_every_steps: how much work an interruption may cost.
+        deepspeed: its own configuration (ZeRO, offload).
+        gradient_checkpointing: keep only the input of each block and compute the rest again, for a third more work.
+    """
 
     micro_batch_per_device: int
     checkpoint_every_steps: int
     deepspeed: dict[str, Any]
+    gradient_checkpointing: bool = False
 
 
 def read_machine(root: Path) -> Machine:
