@@ -19,10 +19,9 @@ def test_masks_match_the_truth(segmenter, heads):
     assert found.shape == truth.shape
     assert found.dtype == np.bool_
     overlap = (found & truth).sum(axis=(1, 2)) / (found | truth).sum(axis=(1, 2))
-    assert overlap.mean() >= 0.83
+    assert overlap.mean() >= 0.85
 
 
-@pytest.mark.xfail(reason="6 % of the pixels of empty rooms are called a person, bar 2 %; see docs/log.md", strict=True)
 def test_an_empty_room_has_no_person(segmenter, heads):
     assert segmenter.masks(heads.rooms).mean() <= 0.02
 
