@@ -21,7 +21,6 @@ from tavr_lineage.release import Release, open_release
 from tavr_model.long_video import seam_ratio
 from tavr_model.pipeline import FPS, TAVRPipeline
 from tavr_model.speech import SAMPLE_RATE
-from tavr_model.token_selection import latent_frames
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_perception.keypoints import KeypointEstimator, face_boxes
 from tavr_perception.people import PersonSegmenter
@@ -156,19 +155,18 @@ def read_reference(release: Release, latents: LatentsConfig, asked: Generation) 
         InputError: unreadable, without sound, with a cut, without a face or a person, or too short.
     """
     wanted = asked.ref_frames or _pixel_frames(_candidate(release)["ref_latent_frames"])
-    fewest = _pixel_frames(release.params["stage2"]["conditions"]["ref_latent_frames_min"])
-    if wanted < 1 or wanted > latents.ref_frames_max:
-        raise InputError(f"--ref-frames is {wanted}; this model's weights take 1 to {latents.ref_frames_max}")
+    if wanted % 4 != 1 or wanted > latents.ref_frames_max:
+        raise InputError(f"--ref-frames is {wanted}; give 4k + 1 frames, at most {latents.ref_frames_max}")
     root = release.folder
     config = load_section(IngestConfig, "ingest", root / "params.yaml")
-    config = replace(config, min_frames=min(fewest, wanted), max_frames=wanted)
+    config = replace(config, min_frames=wanted, max_frames=wanted)
     try:
         frames, waveform = cut_clip(
             asked.reference, wanted / config.fps, root / config.keypoints, root / config.identity, config
         )
     except RefusedClipError as error:
-        raise InputError(f"{asked.reference}: {error.rule}: {error.reason}; give another reference video") from error
-    frames = frames[: _pixel_frames(latent_frames(len(frames)))]
+        remedy = "give a longer one or fewer --ref-frames" if error.rule == "too_short" else "give another video"
+        raise InputError(f"{asked.reference}: {error.rule}: {error.reason}; {remedy}") from error
     positions = np.arange(0, len(frames), latents.face_stride)
     keypoints = KeypointEstimator(root / latents.keypoints).estimate(frames[positions])
     found = face_boxes(keypoints, latents.face_min_score, latents.face_expand)
