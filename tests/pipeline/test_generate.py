@@ -55,7 +55,8 @@ def test_it_speaks_as_long_as_the_speech_and_repeats_itself(finished: Clone, med
     frames, rate = read_video(tmp_path / "a.mp4")
     assert (frames.shape, rate) == ((75, 64, 112, 3), 25)
     assert frames.std() > 5
-    finished.run(*arguments(media, tmp_path / "same.mp4"))
+    finished.run(*arguments(media, tmp_path / "same.mp4"), "--explain", str(tmp_path / "attention.png"))
+    assert read_video(tmp_path / "attention.png")[0].std() > 20
     finished.run(*arguments(media, tmp_path / "other.mp4", seed="1"))
     assert (tmp_path / "same.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
     assert (tmp_path / "other.mp4").read_bytes() != (tmp_path / "a.mp4").read_bytes()

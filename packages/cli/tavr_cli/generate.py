@@ -29,6 +29,8 @@ from tavr_records.media import Frames, Waveform, read_audio, read_video, write_v
 from tavr_records.params import load_section
 from transformers import AutoTokenizer, UMT5EncoderModel, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
+from tavr_cli.attention_image import draw_attention
+
 SILENCE = 1e-3
 """Peak below which sound holds no speech, of 1: -60 dB."""
 
@@ -47,6 +49,7 @@ class Generation:
     steps: int | None
     text_guidance: float | None
     audio_guidance: float | None
+    explain: Path | None
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,13 @@ def generate(release: Release, asked: Generation, told: Callable[[int, int], Non
         window_frames=latents.num_frames,
         motion_latents=_motion_latents(release),
         generator=torch.Generator().manual_seed(asked.seed),
+        explain=asked.explain is not None,
         callback_on_step_end=lambda _pipeline, done, total: told(done, total),
     )
     frames = made.frames[0]
     write_video(asked.out, frames, FPS, waveform, SAMPLE_RATE)
+    if asked.explain is not None:
+        draw_attention(asked.explain, made.attention[0], frames, reference.frames)
     return {
         "out": str(asked.out),
         "model": release.name,

@@ -192,13 +192,14 @@ def generate(  # noqa: PLR0913 - a generation has as many choices
     steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
     text_guidance: Annotated[float | None, typer.Option(help="s_t.")] = None,
     audio_guidance: Annotated[float | None, typer.Option(help="s_a.")] = None,
+    explain: Annotated[Path | None, typer.Option(help="A png: which reference frames each frame looked at.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a talking-avatar video with a promoted model."""
     from tavr_cli.generate import Generation, with_progress
 
     asked = Generation(
-        reference, speech, background, prompt, out, seed, ref_frames, steps, text_guidance, audio_guidance
+        reference, speech, background, prompt, out, seed, ref_frames, steps, text_guidance, audio_guidance, explain
     )
     made = with_progress(model, asked, quiet=as_json)
     if as_json:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
+from tavr_model.attention_map import AttentionProbe
 from tavr_model.packing import FrameGroup, PackedLayout
 from tavr_model.reference_cache import KeyValue, ReferenceRecorder
 from tavr_model.rms_norm import rms_norm
@@ -115,11 +116,13 @@ def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then w
     rotary: Tensor,
     cached: Sequence[KeyValue | None],
     recorder: ReferenceRecorder | None = None,
+    probe: AttentionProbe | None = None,
 ) -> Tensor:
     """Eq. 2 in two steps: [z, z_bg] attend to [z, z_bg, z_ref]; z_ref attends to itself, by the same layer.
 
     hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask. `cached` has a sample's
-    z_ref as keys and values where its tokens are not in `hidden`; `recorder` takes down those that are.
+    z_ref as keys and values where its tokens are not in `hidden`; `recorder` takes down those that are, `probe` where
+    the target looks.
     """
     query, key, value = _heads(attn, hidden, hidden)
     query, key = (rotate(heads, rotary) for heads in (query, key))
@@ -127,7 +130,7 @@ def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then w
     out: list[Tensor] = []
     recorded: list[KeyValue] = []
     split = (tensor.split(sizes) for tensor in (query, key, value))
-    for sample, given, q, k, v in zip(layout.samples, cached, *split, strict=True):
+    for number, (sample, given, q, k, v) in enumerate(zip(layout.samples, cached, *split, strict=True)):
         parts = [sample.main, sample.reference]
         main, reference = q.split(parts)
         ref_key, ref_value = k.split(parts)[1], v.split(parts)[1]
@@ -135,9 +138,12 @@ def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then w
             out.append(_attend(main, k, v) if given is None else _attend_cached(main, k, v, given))
         if sample.reference:
             out.append(_attend(reference, ref_key, ref_value))
+        if probe is not None and probe.sample == number:
+            keys = k if given is None else torch.cat([k, given[0].to(k.dtype)])
+            probe.add(q[: sample.target], keys, sample.grid[0], sample.reference_frames)
         recorded.append((ref_key.to(softmax_dtype(v)), ref_value))
     if recorder is not None:
-        recorder.add(recorded)
+        recorder.add(recorded, [sample.reference_frames for sample in layout.samples])
     return _project_out(attn, torch.cat(out).flatten(1), hidden)
 
 

@@ -7,12 +7,13 @@ from typing import cast
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
+from tavr_model.attention_map import AttentionProbe
 from tavr_model.audio import audio_windows
 from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.guidance import combine_guidance, guidance_branches
 from tavr_model.long_video import continue_video, plan_windows
 from tavr_model.reference_cache import ReferenceCache
-from tavr_model.shapes import AudioFeatures, Latents
+from tavr_model.shapes import AudioFeatures, FrameMap, Latents
 from tavr_model.transformer import TAVRTransformer3DModel
 
 Progress = Callable[[int, int], None]
@@ -21,9 +22,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Sampling:
-    """Steps of the solver and the scales of form A; `reference_cache` trades memory for the reference's passes.
+    """How to sample.
 
-    The cache takes 2 * layers * reference tokens * width values a clip.
+    Attributes:
+        steps: of the solver.
+        text_guidance: s_t of form A.
+        audio_guidance: s_a of form A.
+        reference_cache: keep the reference stream, in 2 * layers * reference tokens * width values a clip.
     """
 
     steps: int
@@ -98,6 +103,7 @@ def generate_videos(  # noqa: PLR0913 - network, solver, what to draw, and the w
     motion: int,
     device: torch.device | None = None,
     progress: Progress | None = None,
+    explained: list[FrameMap] | None = None,
 ) -> list[Latents]:
     """Draw videos of any length, as long as each other or not, window by window (`long_video`) in one packed batch.
 
@@ -112,12 +118,13 @@ def generate_videos(  # noqa: PLR0913 - network, solver, what to draw, and the w
         motion: latents by which a window continues the one before it.
         device: where the network computes, when that is not where its weights lie (offloading).
         progress: told of every step of all windows.
+        explained: gets, for each request, which reference frame each latent frame looked at; one pass more a window.
 
     Returns:
         Normalised latents, float32, of the requested shapes.
 
     Raises:
-        ValueError: of `plan_windows`.
+        ValueError: of `plan_windows`; `explained` for a request without a reference.
     """
     device = device or model.device
     contexts = [request.conditions.to(device) for request in requests]
@@ -125,6 +132,9 @@ def generate_videos(  # noqa: PLR0913 - network, solver, what to draw, and the w
     plans = [plan_windows(request.shape[1], window, motion) for request in requests]
     references = _encode_references(model, contexts, sampling)
     videos = [torch.empty(r.shape[0], 0, *r.shape[2:], device=device) for r in requests]
+    maps: list[list[FrameMap]] = [[] for _ in requests]
+    if explained is not None and any(context.ref_latents is None for context in contexts):
+        raise ValueError("explained: a request without a reference looks at none; give every request a reference")
     rounds = max(len(plan) for plan in plans)
     for index in range(rounds):
         running = [which for which, plan in enumerate(plans) if index < len(plan)]
@@ -138,9 +148,14 @@ def generate_videos(  # noqa: PLR0913 - network, solver, what to draw, and the w
             size = (request.shape[0], part.frames, *request.shape[2:])
             noise = torch.randn(size, generator=request.generator).to(device)
             draws.append(_Draw(context, noise, references[which]))
+        probes = None if explained is None else [AttentionProbe(0) for _ in running]
         told = progress and _shifted(progress, index * sampling.steps, rounds * sampling.steps)
-        for which, drawn in zip(running, _solve(model, scheduler, draws, sampling, told), strict=True):
+        for which, drawn in zip(running, _solve(model, scheduler, draws, sampling, told, probes), strict=True):
             videos[which] = torch.cat([videos[which], drawn], dim=1)
+        for which, probe in zip(running, probes or (), strict=probes is not None):
+            maps[which].append(probe.map())
+    if explained is not None:
+        explained.extend(torch.cat(rows) for rows in maps)
     return videos
 
 
@@ -159,14 +174,18 @@ def _encode_references(
     return found
 
 
-def _solve(
+def _solve(  # noqa: PLR0913 - the network, its input, and who watches
     model: TAVRTransformer3DModel,
     scheduler: UniPCMultistepScheduler,
     draws: Sequence[_Draw],
     sampling: Sampling,
     progress: Progress | None,
+    probes: Sequence[AttentionProbe] | None = None,
 ) -> list[Latents]:
-    """Follow the guided velocity of every draw from noise to latents; each has a solver of its own."""
+    """Follow the guided velocity of every draw from noise to latents; each has a solver of its own.
+
+    `probes`, one a draw, watch the fully conditioned branch half-way.
+    """
     solvers = [cast("UniPCMultistepScheduler", UniPCMultistepScheduler.from_config(scheduler.config)) for _ in draws]
     for solver in solvers:
         solver.set_timesteps(sampling.steps)
@@ -180,6 +199,10 @@ def _solve(
         for b in branches
     ]
     for index, timestep in enumerate(solvers[0].timesteps):
+        if probes is not None and index == sampling.steps // 2:
+            for draw, z_t, probe in zip(draws, latents, probes, strict=True):
+                inputs = SampleInputs(z_t, draw.conditions, draw.reference)
+                model([inputs], timestep[None].to(z_t.device), probe=probe)
         batch = [
             SampleInputs(z_t, context, draw.reference)
             for z_t, draw, contexts in zip(latents, draws, needed, strict=True)

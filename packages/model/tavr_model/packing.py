@@ -28,13 +28,17 @@ class RopeOffsets:
 
 @dataclass(frozen=True)
 class SampleLayout:
-    """Token counts of one sample, and the token grid (frames, rows, columns) of its target."""
+    """Token counts of one sample, and the token grid (frames, rows, columns) of its target.
+
+    `reference_frames` splits the reference's tokens, cached ones too, by their latent frame.
+    """
 
     grid: Grid
     target: int
     motion: int
     background: int
     reference: int
+    reference_frames: tuple[int, ...]
 
     @property
     def main(self) -> int:
@@ -141,7 +145,9 @@ def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffs
             dense.add(motion.frame, start + counts[0], c.driving_audio[:motion_frames])
         if ref_audio is not None:
             ragged.add(reference.frame, start + sum(counts[:3]), ref_audio)
-        layouts.append(SampleLayout((frames, rows, columns), *counts))
+        cached = sample.reference
+        by_frame = _counts(reference.frame, ref_latents) if cached is None else cached.frames
+        layouts.append(SampleLayout((frames, rows, columns), *counts, reference_frames=by_frame))
         for kind in (z, motion, background, reference):
             patches.append(kind.patches)
             positions.append(kind.positions)
@@ -154,6 +160,11 @@ def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffs
         audio_groups=tuple(group for group in (dense.group(device), ragged.group(device)) if group is not None),
         audio_windows=torch.cat(windows) if windows else None,
     )
+
+
+def _counts(frame: Tensor, latents: Tensor | None) -> tuple[int, ...]:
+    """Tokens of each latent frame."""
+    return () if latents is None else tuple(torch.bincount(frame, minlength=latents.shape[1]).tolist())
 
 
 class _FrameCollector:

@@ -26,6 +26,7 @@ from tavr_model.conditions import Conditions
 from tavr_model.generate import Sampling, VideoRequest, generate_videos
 from tavr_model.long_video import joins, plan_windows
 from tavr_model.model_card import write_model_card
+from tavr_model.shapes import FrameMap
 from tavr_model.speech import SAMPLE_RATE, speech_features
 from tavr_model.text import encode_prompt
 from tavr_model.token_selection import (
@@ -52,10 +53,13 @@ class TAVRPipelineOutput(BaseOutput):
     Attributes:
         frames: uint8 RGB frames [T, H, W, 3], or with output_type "latent" latents [C, T', h, w].
         joins: the frames with which a later window begins.
+        attention: with explain=True, the share of attention from each latent frame to each of the reference,
+            float32 [T', R'], a mean over blocks, heads and tokens half-way through the steps; else empty.
     """
 
     frames: list[Any]
     joins: list[list[int]]
+    attention: list[NDArray[np.float32]]
 
 
 class TAVRPipeline(DiffusionPipeline):
@@ -104,6 +108,7 @@ class TAVRPipeline(DiffusionPipeline):
         reference_cache: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "np",
+        explain: bool = False,
         callback_on_step_end: StepEnd | None = None,
     ) -> TAVRPipelineOutput:
         """Generate one video, or one for each entry where lists are given (all lists as long as each other).
@@ -127,6 +132,7 @@ class TAVRPipeline(DiffusionPipeline):
             reference_cache: compute the reference stream once and keep it (`tavr cost` tells its size).
             generator: CPU generator of the noise, one a request; None: a fresh random one.
             output_type: "np" for frames, "latent" for latents.
+            explain: also tell which reference frames each frame looked at, for one pass more a window.
             callback_on_step_end: told of every step.
 
         Raises:
@@ -151,6 +157,7 @@ class TAVRPipeline(DiffusionPipeline):
         videos = [self._prepare(request, frames) for request, frames in zip(requests, lengths, strict=True)]
         sampling = Sampling(num_inference_steps, text_guidance, audio_guidance, reference_cache)
         window = latent_frames(window_frames)
+        explained: list[FrameMap] | None = [] if explain else None
         windows = max(len(plan_windows(video.shape[1], window, motion_latents)) for video in videos)
         bar: Any = self.progress_bar(total=windows * num_inference_steps)  # pyright: ignore[reportCallIssue]
         with bar:
@@ -161,7 +168,7 @@ class TAVRPipeline(DiffusionPipeline):
                     callback_on_step_end(self, done, total)
 
             latents = generate_videos(
-                self.transformer, self.scheduler, videos, sampling, window, motion_latents, device, told
+                self.transformer, self.scheduler, videos, sampling, window, motion_latents, device, told, explained
             )
         if output_type == "latent":
             frames: list[Any] = latents
@@ -170,7 +177,8 @@ class TAVRPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         starts = [joins(z.shape[1], window, motion_latents) for z in latents]
         kept = [[start for start in at if start < length] for at, length in zip(starts, lengths, strict=True)]
-        return TAVRPipelineOutput(frames=frames, joins=kept)
+        attention = [shares.float().cpu().numpy() for shares in explained or ()]
+        return TAVRPipelineOutput(frames=frames, joins=kept, attention=attention)
 
     def _prepare(self, request: dict[str, Any], frames: int) -> VideoRequest:
         """Encode everything that a request is conditioned on."""

@@ -20,10 +20,12 @@ class ReferenceCache:
     Attributes:
         keys: normalised and rotated keys [tokens, heads, head dim] a block.
         values: likewise the values.
+        frames: tokens of each reference latent frame.
     """
 
     keys: tuple[Heads, ...]
     values: tuple[Heads, ...]
+    frames: tuple[int, ...]
 
     def block(self, index: int) -> KeyValue:
         """Keys and values of block `index`."""
@@ -40,14 +42,16 @@ class ReferenceRecorder:
 
     def __init__(self) -> None:
         self._blocks: list[list[KeyValue]] = []
+        self._frames: list[tuple[int, ...]] = []
 
-    def add(self, samples: list[KeyValue]) -> None:
-        """Take in one block's (keys, values) of each sample."""
+    def add(self, samples: list[KeyValue], frames: list[tuple[int, ...]]) -> None:
+        """Take in one block's (keys, values) of each sample, and the tokens of each of its reference frames."""
         self._blocks.append(samples)
+        self._frames = frames
 
     def caches(self) -> list[ReferenceCache]:
         """One cache a sample."""
         return [
-            ReferenceCache(tuple(key for key, _ in blocks), tuple(value for _, value in blocks))
-            for blocks in zip(*self._blocks, strict=True)
+            ReferenceCache(tuple(key for key, _ in blocks), tuple(value for _, value in blocks), frames)
+            for blocks, frames in zip(zip(*self._blocks, strict=True), self._frames, strict=True)
         ]

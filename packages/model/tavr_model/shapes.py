@@ -19,6 +19,8 @@ Tokens = Float[Tensor, "_ width"]
 """Packed tokens of several samples, one row a token [tokens, width]."""
 Heads = Float[Tensor, "_ heads head_dim"]
 """Keys or values of several tokens [tokens, heads, head size]."""
+FrameMap = Float[Tensor, "frames ref_frames"]
+"""Share of attention from each target latent frame to each reference latent frame."""
 Times = Float[Tensor, " batch"]
 """One time a sample."""
 Frames = UInt8[Tensor, "_ pixel_height pixel_width 3"]

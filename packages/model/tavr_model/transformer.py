@@ -32,6 +32,7 @@ from tavr_model.attention import (
     reference_self_attention,
     text_cross_attention,
 )
+from tavr_model.attention_map import AttentionProbe
 from tavr_model.audio import WINDOW, AudioProjector
 from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.packing import PackedLayout, RopeOffsets, plan_packing, unpatchify
@@ -46,7 +47,8 @@ AUDIO_PARAMETERS = ("audio_projector.", ".norm_audio.", ".audio_cross_attn.")
 class BlockContext:
     """What every block reads: layout, rotations, time modulation [rows, 6, d], text, audio tokens [F, L, d].
 
-    `references` has the cached reference stream of each sample, if any; `recorder` takes down those computed here.
+    `references` has the cached reference stream of each sample, if any; `recorder` takes down those computed here,
+    and `probe` the attention between frames.
     """
 
     layout: PackedLayout
@@ -57,6 +59,7 @@ class BlockContext:
     audio_tokens: Tensor | None
     references: tuple[ReferenceCache | None, ...]
     recorder: ReferenceRecorder | None
+    probe: AttentionProbe | None
 
 
 def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
@@ -95,7 +98,9 @@ class TAVRTransformerBlock(WanTransformerBlock):
 
         normed = modulate(self.norm1(hidden.float()), shift, scale, segments).type_as(hidden)
         cached = [None if cache is None else cache.block(index) for cache in context.references]
-        attended = reference_self_attention(self.attn1, normed, layout, context.rotary, cached, context.recorder)
+        attended = reference_self_attention(
+            self.attn1, normed, layout, context.rotary, cached, context.recorder, context.probe
+        )
         hidden = add_gated(hidden, attended, gate, segments)
 
         normed = self.norm2(hidden.float()).type_as(hidden)
@@ -222,7 +227,11 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return recorder.caches()
 
     def forward(
-        self, samples: Sequence[SampleInputs], timesteps: Times, recorder: ReferenceRecorder | None = None
+        self,
+        samples: Sequence[SampleInputs],
+        timesteps: Times,
+        recorder: ReferenceRecorder | None = None,
+        probe: AttentionProbe | None = None,
     ) -> list[Latents]:
         """Predict the velocity (noise - latents) of a ragged batch, packed into one sequence.
 
@@ -230,6 +239,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             samples: B samples; sizes, reference lengths and masks may differ.
             timesteps: [B] in the network's unit, t * 1000 (0 clean, 1000 noise).
             recorder: takes down the reference streams of all samples.
+            probe: takes down where one sample's target looks.
 
         Returns:
             B velocities, each of its sample's latent shape.
@@ -241,7 +251,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         hidden = nn.functional.linear(layout.patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias).to(
             weight.dtype
         )
-        context, temb = self._context(samples, timesteps, layout, hidden, recorder)
+        context, temb = self._context(samples, timesteps, layout, hidden, recorder, probe)
         for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden = checkpoint(block, hidden, context, index, use_reentrant=False)
@@ -249,13 +259,14 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 hidden = block(hidden, context, index)
         return self._project_out(hidden, layout, temb)
 
-    def _context(
+    def _context(  # noqa: PLR0913 - all that a pass is given
         self,
         samples: Sequence[SampleInputs],
         timesteps: Tensor,
         layout: PackedLayout,
         hidden: Tensor,
         recorder: ReferenceRecorder | None,
+        probe: AttentionProbe | None,
     ) -> tuple[BlockContext, Tensor]:
         """Embed time, text and audio once for all blocks; also the time embeddings [B + 1, d] for the output."""
         text, plan = _gather_prompts(samples, self.config["text_len"])
@@ -270,7 +281,8 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         rotary = gather_rotary(self.rope, layout.positions)
         modulation = projected.unflatten(1, (6, -1))
         references = tuple(sample.reference for sample in samples)
-        return BlockContext(layout, rotary, modulation, text_plan, audio, audio_tokens, references, recorder), temb
+        context = BlockContext(layout, rotary, modulation, text_plan, audio, audio_tokens, references, recorder, probe)
+        return context, temb
 
     def _project_out(self, hidden: Tensor, layout: PackedLayout, temb: Tensor) -> list[Tensor]:
         """Keep the target tokens only, undo the patches."""

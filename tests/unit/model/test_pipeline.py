@@ -105,6 +105,17 @@ def test_every_step_is_told(pipeline):
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_it_tells_which_reference_frames_were_looked_at_without_changing_the_video(pipeline):
+    made = pipeline(**request(frames=14), explain=True, **FAST)
+    (shares,) = made.attention
+    assert shares.shape == (5, 3)
+    assert (shares > 0).all()
+    assert (shares.sum(axis=1) < 1).all()
+    plain = pipeline(**request(frames=14), **FAST)
+    assert plain.attention == []
+    assert np.array_equal(plain.frames[0], made.frames[0])
+
+
 def test_it_saves_and_loads_itself_with_a_model_card(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
