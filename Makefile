@@ -50,7 +50,10 @@ test: setup ## every fast test, and the pipeline at its smallest
 test-slow: setup ## what needs longer: equality, chaos, the browser (apt: chromium)
 	$(RUN) pytest -m slow
 
+test-gpu: setup ## the 14B network with random weights, for whoever has a GPU
+	$(RUN) pytest -m gpu -rs
+
 zoo: setup ## train the tiny pretrained weights again (hours)
 	$(RUN) python -m tavr_synthetic.zoo
 
-.PHONY: help setup lock params retrain up lint test test-slow zoo
+.PHONY: help setup lock params retrain up lint test test-slow test-gpu zoo
