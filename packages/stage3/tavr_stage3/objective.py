@@ -9,6 +9,7 @@ from tavr_records.errors import InputError
 from tavr_training.flow_matching import FlowPoint, timesteps, velocity_errors
 from tavr_training.masked_dpo import REDUCTIONS, PreferenceErrors, masked_error, preference_loss
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tavr_stage3.config import PreferenceConfig
 from tavr_stage3.pairs import PreferenceSample
@@ -34,9 +35,16 @@ def check_choices(config: PreferenceConfig) -> None:
 
 
 def preference_objective(
-    frozen_model: nn.Module, config: PreferenceConfig
+    frozen_model: nn.Module, config: PreferenceConfig, *, split_backward: bool = False
 ) -> Callable[[nn.Module, list[PreferenceSample]], dict[str, Tensor]]:
-    """The loss function of the training loop; `frozen_model` is f_ref of the paper."""
+    """The loss function of the training loop.
+
+    Args:
+        frozen_model: f_ref of the paper.
+        config: the variant and its weights.
+        split_backward: hold the graph of one generation at a time; exact, for one forward pass more of each.
+    """
+    predict = _predict_one_by_one if split_backward else _predict
 
     def loss(model: nn.Module, batch: list[PreferenceSample]) -> dict[str, Tensor]:
         device = next(model.parameters()).device
@@ -45,7 +53,7 @@ def preference_objective(
         inputs = [SampleInputs(point.z_t, contexts[index // 2]) for index, point in enumerate(points)]
         with torch.no_grad():
             frozen = _errors(frozen_model(inputs, timesteps(points)), points, batch, config)
-        predictions: list[Tensor] = model(inputs, timesteps(points))
+        predictions = predict(model, inputs, timesteps(points))
         trained = _errors(predictions, points, batch, config)
         preference = preference_loss(
             PreferenceErrors(trained[0::2], trained[1::2], frozen[0::2], frozen[1::2]), config.beta
@@ -55,7 +63,7 @@ def preference_objective(
         else:
             anchors = [sample.anchor.to(device) for sample in batch]
             inputs = [SampleInputs(point.z_t, context) for point, context in zip(anchors, contexts, strict=True)]
-            mse = velocity_errors(model(inputs, timesteps(anchors)), anchors).mean()
+            mse = velocity_errors(predict(model, inputs, timesteps(anchors)), anchors).mean()
         _require_equal_start(preference.loss, batch)
         return {
             "loss": config.mse_weight * mse + config.dpo_weight * preference.loss,
@@ -66,6 +74,19 @@ def preference_objective(
         }
 
     return loss
+
+
+def _predict(model: nn.Module, inputs: list[SampleInputs], times: Tensor) -> list[Tensor]:
+    return model(inputs, times)
+
+
+def _predict_one_by_one(model: nn.Module, inputs: list[SampleInputs], times: Tensor) -> list[Tensor]:
+    """The same velocities; the backward pass computes each sample's graph when it gets there, and frees it."""
+
+    def predict(index: int) -> Tensor:
+        return model([inputs[index]], times[index : index + 1])[0]
+
+    return [checkpoint(predict, index, use_reentrant=False) for index in range(len(inputs))]
 
 
 def _errors(

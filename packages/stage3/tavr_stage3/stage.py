@@ -36,4 +36,5 @@ def stage3(config: Stage3Config, root: Path = Path()) -> None:
         pair, generator = pairs[sampler.item(step, slot)], stream(config.seed, STAGE, step, slot)
         return draw_preference_sample(store, generations, pair, config, generator, (STAGE, step, slot))
 
-    train(training, model, draw, preference_objective(frozen_model, config.preference))
+    objective = preference_objective(frozen_model, config.preference, split_backward=training.machine.split_backward)
+    train(training, model, draw, objective)

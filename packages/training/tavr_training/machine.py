@@ -21,12 +21,15 @@ class Machine:
         checkpoint_every_steps: how much work an interruption may cost.
         deepspeed: its own configuration (ZeRO, offload).
         gradient_checkpointing: keep only the input of each block and compute the rest again, for a third more work.
+        split_backward: stage3 holds the graph of one generation at a time, not of winners and losers together, and
+            computes each forward pass again; the gradient is the same.
     """
 
     micro_batch_per_device: int
     checkpoint_every_steps: int
     deepspeed: dict[str, Any]
     gradient_checkpointing: bool = False
+    split_backward: bool = False
 
 
 def read_machine(root: Path) -> Machine:

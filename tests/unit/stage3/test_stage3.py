@@ -10,6 +10,7 @@ from tavr_records.errors import InputError
 from tavr_records.manifest import read_manifest
 from tavr_records.params import structure
 from tavr_records.schemas import Consumed, PreferencePair
+from tavr_stage3 import objective as objective_module
 from tavr_stage3.config import Stage3Config
 from tavr_stage3.objective import check_choices, preference_objective
 from tavr_stage3.pairs import GenerationStore, draw_preference_sample, kept_pairs
@@ -17,6 +18,7 @@ from tavr_stage3.stage import stage3
 from tavr_training.dataset import LatentStore
 from tavr_training.streams import stream
 from tiny_models import tavr
+from torch.autograd.graph import saved_tensors_hooks
 from training_world import build_world, stage3_section
 
 
@@ -101,6 +103,30 @@ def test_only_the_trained_model_gets_a_gradient(world):
     preference_objective(frozen_model, config.preference)(model, samples)["loss"].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     assert all(p.grad is None for p in frozen_model.parameters())
+
+
+@pytest.mark.parametrize("changes", [{}, {"variant": "unmasked"}, {"anchor": "target"}])
+def test_the_split_backward_gives_the_plain_gradient_and_holds_one_graph(world, monkeypatch, changes):
+    config = _config(**changes)
+    _, samples = _samples(world, config, step=1)
+
+    def run(split):
+        """(gradient, bytes that the graph holds before the backward pass)."""
+        model, kept = tavr(seed=5).train(), []
+        with saved_tensors_hooks(lambda tensor: kept.append(tensor.nbytes) or tensor, lambda tensor: tensor):
+            loss = preference_objective(tavr(), config.preference, split_backward=split)(model, samples)["loss"]
+        held = sum(kept)
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), held
+
+    (packed, held), (split, held_split) = run(False), run(True)
+    assert held_split < 0.05 * held, "no sample's graph is held before its turn"
+    monkeypatch.setattr(objective_module, "checkpoint", lambda function, *given, **_: function(*given))
+    plain, _ = run(True)
+    assert plain.norm() > 0
+    assert (split - plain).norm() <= 1e-6 * plain.norm()
+    # A packed batch rounds otherwise, and beta / 2 = 250 multiplies that in the coefficient of the preference.
+    assert (split - packed).norm() <= 1e-4 * packed.norm()
 
 
 def test_quarantined_pairs_are_left_out(world):
