@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tavr_model.audio import audio_windows
 from tavr_model.generate import Sampling, VideoRequest, generate_latents, generate_videos
-from tavr_model.long_video import continue_video, plan_windows
+from tavr_model.long_video import continue_video, joins, measure_seams, plan_windows
 from tiny_models import WINDOW, sample, tavr
 from training_world import AUDIO
 
@@ -118,3 +119,19 @@ def test_audio_does_not_drift_over_a_minute(window, motion):
             expected = [4 * place - 5 + lead for lead in range(8)]
             expected = [float(frame + 1) if 0 <= frame < frames else 0.0 for frame in expected]
             assert heard[row].flatten().tolist() == expected
+
+
+def test_joins_are_the_first_frames_of_later_windows():
+    assert joins(59, 21, 2) == [81, 157]
+    assert joins(21, 21, 2) == []
+
+
+def test_seams_are_measured_against_all_neighbours_and_against_latent_boundaries():
+    changes = np.tile([6, 2, 2, 2], 10)[:32]
+    changes[[12, 28]] = (9, 12)
+    levels = np.concatenate([[0], np.cumsum(changes * (-1) ** np.arange(32))]) + 100
+    frames = np.broadcast_to(levels[:, None, None, None], (33, 4, 4, 3)).astype(np.uint8)
+    found = measure_seams(frames, [13, 29, 45])
+    assert (found.ratio, found.ratio_to_boundaries) == (6.0, 2.0)
+    assert measure_seams(frames, []) is None
+    assert measure_seams(frames, [45]) is None

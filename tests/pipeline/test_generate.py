@@ -47,7 +47,8 @@ def arguments(media: Path, out: Path, **changed: str) -> list[str]:
 def test_it_speaks_as_long_as_the_speech_and_repeats_itself(finished: Clone, media: Path, tmp_path: Path) -> None:
     told = json.loads(finished.run(*arguments(media, tmp_path / "a.mp4"), "--json").stdout)
     assert (told["frames"], told["seconds"], told["joins"][:2]) == (75, 3.0, [21, 37])
-    assert told["seam_ratio"] > 0
+    assert told["seams"]["ratio"] > 0
+    assert told["seams"]["ratio_to_boundaries"] > 0
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         assert container.streams.audio[0].codec_context.name == "aac"

@@ -1,7 +1,7 @@
 """`tavr generate`: a promoted model, a video of a person, speech and a background to an mp4 with that speech."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tavr_ingest.normalise import cut_clip
 from tavr_latents.config import LatentsConfig
 from tavr_latents.windows import fill_boxes, person_hole
 from tavr_lineage.release import Release, open_release
-from tavr_model.long_video import seam_ratio
+from tavr_model.long_video import measure_seams
 from tavr_model.pipeline import FPS, TAVRPipeline
 from tavr_model.speech import SAMPLE_RATE
 from tavr_model.transformer import TAVRTransformer3DModel
@@ -96,6 +96,7 @@ def generate(release: Release, asked: Generation, told: Callable[[int, int], Non
     write_video(asked.out, frames, FPS, waveform, SAMPLE_RATE)
     if asked.explain is not None:
         draw_attention(asked.explain, made.attention[0], frames, reference.frames)
+    seams = measure_seams(frames, made.joins[0])
     return {
         "out": str(asked.out),
         "model": release.name,
@@ -105,7 +106,7 @@ def generate(release: Release, asked: Generation, told: Callable[[int, int], Non
         "ref_frames": len(reference.frames),
         "seed": asked.seed,
         "joins": made.joins[0],
-        "seam_ratio": round(seam_ratio(frames, made.joins[0]), 3),
+        "seams": None if seams is None else {name: round(value, 3) for name, value in asdict(seams).items()},
     }
 
 

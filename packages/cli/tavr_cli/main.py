@@ -208,7 +208,9 @@ def generate(  # noqa: PLR0913 - a generation has as many choices
         print(
             f"{made['out']}: {made['seconds']} s, {made['frames']} frames, model {made['model']} {made['commit'][:12]}"
         )
-        print(f"{len(made['joins'])} joins, seam ratio {made['seam_ratio']}")
+        if made["seams"] is not None:
+            told = ", ".join(f"{name} {value}" for name, value in made["seams"].items())
+            print(f"{len(made['joins'])} joins: {told}")
 
 
 def _print_json(value: Any) -> None:

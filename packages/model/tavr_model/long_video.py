@@ -51,19 +51,30 @@ def joins(latent_frames: int, window: int, motion: int) -> list[int]:
     return [4 * part.first - 3 for part in plan_windows(latent_frames, window, motion)[1:]]
 
 
-def seam_ratio(frames: NDArray[np.uint8], starts: Sequence[int]) -> float:
-    """How visible the joins are: the largest change at one, relative to the median change between neighbours.
+@dataclass(frozen=True)
+class Seams:
+    """How visible the joins of a video are; a change is the mean absolute difference of two neighbouring frames.
 
-    A change is the mean absolute difference of two frames. 1 is what any two neighbours differ by; no joins give 0.
-
-    Args:
-        frames: of the video [T, H, W, 3].
-        starts: frames with which later windows begin; those beyond the video do not count.
+    Attributes:
+        ratio: the largest change at a join over the median change of all neighbours.
+        ratio_to_boundaries: the same over the median change between the last frame of a latent and the first of the
+            next where no windows meet: a VAE decodes four frames a latent, and a weak one jumps there in any video.
     """
+
+    ratio: float
+    ratio_to_boundaries: float
+
+
+def measure_seams(frames: NDArray[np.uint8], starts: Sequence[int]) -> Seams | None:
+    """Measure the joins of a video [T, H, W, 3] at frames `starts`; None where there is none."""
     shown = frames.astype(np.int16)
     changes = np.abs(shown[1:] - shown[:-1]).mean(axis=(1, 2, 3))
-    at_joins = [float(changes[start - 1]) for start in starts if start < len(frames)]
-    return max(at_joins) / float(np.median(changes)) if at_joins else 0.0
+    at_joins = [start - 1 for start in starts if start < len(frames)]
+    boundaries = [change for change in range(0, len(changes), 4) if change not in at_joins]
+    if not at_joins or not boundaries:
+        return None
+    largest = float(changes[at_joins].max())
+    return Seams(largest / float(np.median(changes)), largest / float(np.median(changes[boundaries])))
 
 
 def continue_video(conditions: Conditions, anchor: Tensor, motion: Tensor, driving_audio: AudioWindows) -> Conditions:
