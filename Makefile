@@ -50,7 +50,10 @@ test: setup ## every fast test, and the pipeline at its smallest
 test-slow: setup ## what needs longer: equality, chaos, the browser (apt: chromium)
 	$(RUN) pytest -m slow
 
+benchmarks: setup ## speed ratios against named anchors, on one thread (minutes)
+	$(RUN) python -m benchmarks
+
 zoo: setup ## train the tiny pretrained weights again (hours)
 	$(RUN) python -m tavr_synthetic.zoo
 
-.PHONY: help setup lock params retrain up lint test test-slow zoo
+.PHONY: help setup lock params retrain up lint test test-slow benchmarks zoo
