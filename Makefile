@@ -53,7 +53,10 @@ test-slow: setup ## what needs longer: equality, chaos, the browser (apt: chromi
 test-gpu: setup ## the 14B network with random weights, for whoever has a GPU
 	$(RUN) pytest -m gpu -rs
 
+benchmarks: setup ## speed ratios against named anchors, on one thread (minutes)
+	$(RUN) python -m benchmarks
+
 zoo: setup ## train the tiny pretrained weights again (hours)
 	$(RUN) python -m tavr_synthetic.zoo
 
-.PHONY: help setup lock params retrain up lint test test-slow test-gpu zoo
+.PHONY: help setup lock params retrain up lint test test-slow test-gpu benchmarks zoo
