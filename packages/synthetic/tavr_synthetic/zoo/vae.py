@@ -109,6 +109,38 @@ def train(out: Path, cache: Path, minutes: float, seed: int, resume: Path | None
     print(json.dumps({"steps": step, **measure(vae.float(), frames_unseen(cache))}))
 
 
+def train_decoder(out: Path, cache: Path, minutes: float, seed: int, resume: Path) -> None:
+    """Go on with the decoder alone on clips longer than `train` shows, so that it keeps its quality over time.
+
+    The encoder, and with it every latent that another network has learnt, stays as it is. Clips are played forward and
+    back to be longer than the corpus has them.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    frames, boxes = load_corpus(CorpusConfig(5000, 21, 64, 112, 2_000_000), cache)
+    vae = AutoencoderKLWan.from_pretrained(resume, torch_dtype=torch.float32)
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    optimizer = MuonWithAdamW(vae, muon_rate=0.006, adam_rate=1e-3)
+    started, step = time.monotonic(), 0
+    with tqdm(total=int(minutes * 60), unit="s") as bar:
+        while (elapsed := time.monotonic() - started) < minutes * 60:
+            length = (21, 13, 33, 21, 5)[step % 5]
+            pixels, weight = sample_batch(rng, frames, boxes, 2 if length > 5 else 4, min(length, 21), (64, 64))
+            pixels, weight = (torch.cat([part, part.flip(2)[:, :, 1:]], 2)[:, :, :length] for part in (pixels, weight))
+            with torch.no_grad():
+                latents = vae.encode(pixels).latent_dist.mode()
+            output = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
+            loss = reconstruction_loss(output, pixels, weight)
+            loss.backward()
+            optimizer.step(min(1, (step + 1) / 20) * max(0.02, 1 - elapsed / (minutes * 60)))
+            step += 1
+            bar.n = int(elapsed)
+            bar.set_postfix(step=step, loss=f"{loss.item():.4f}", length=length)
+    vae.to(torch.bfloat16).save_pretrained(out)
+    print(json.dumps({"steps": step, **measure(vae.float(), frames_unseen(cache))}))
+
+
 @torch.no_grad()
 def normalise(vae: AutoencoderKLWan, frames: np.ndarray) -> None:
     """Write the per-channel mean and standard deviation of the latents into the configuration."""
@@ -131,13 +163,15 @@ def frames_unseen(cache: Path) -> np.ndarray:
 
 @torch.no_grad()
 def measure(vae: AutoencoderKLWan, frames: np.ndarray) -> dict[str, float]:
-    """Mean PSNR in dB of reconstructing unseen clips."""
-    errors = []
+    """Mean PSNR in dB of reconstructing unseen clips, and of their last four frames."""
+    errors: list[float] = []
+    last: list[float] = []
     for clip in frames:
         pixels = to_pixels(clip)
         output = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
         errors.append(float((output - pixels).square().mean()))
-    return {"psnr_db": float(np.mean([10 * np.log10(4 / error) for error in errors]))}
+        last.append(float((output - pixels)[:, :, -4:].square().mean()))
+    return {name: float(np.mean(10 * np.log10(4 / np.array(of)))) for name, of in (("psnr_db", errors), ("last", last))}
 
 
 def main() -> None:
@@ -148,7 +182,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, default=None, help="go on from these weights")
+    parser.add_argument("--decoder-only", action="store_true", help="longer clips, encoder as it is; wants --resume")
     arguments = parser.parse_args()
+    if arguments.decoder_only:
+        train_decoder(arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.resume)
+        return
     train(arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.resume)
 
 
