@@ -103,3 +103,9 @@ def test_readme_commands_exist(root):
     assert used
     assert used <= targets
     assert len([t for t in targets if t != "help"]) <= 12
+
+
+def test_no_weights_remember_the_machine_they_were_made_on(root: Path, tracked: list[Path]) -> None:
+    named = re.compile(r'"(/[\w.-]+){2,}"')
+    found = [path.relative_to(root) for path in tracked if path.suffix == ".json" and named.search(path.read_text())]
+    assert found == []

@@ -182,12 +182,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, default=None, help="go on from these weights")
-    parser.add_argument("--decoder-only", action="store_true", help="longer clips, encoder as it is; wants --resume")
+    parser.add_argument("--decoder-minutes", type=float, default=14.0, help="then the decoder alone on longer clips")
+    parser.add_argument("--decoder-only", action="store_true", help="nothing but that, from the weights of --resume")
     arguments = parser.parse_args()
-    if arguments.decoder_only:
-        train_decoder(arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.resume)
-        return
-    train(arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.resume)
+    start = arguments.resume
+    if not arguments.decoder_only:
+        train(arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.resume)
+        start = arguments.out
+    if start is None:
+        parser.error("--decoder-only goes on from weights: give --resume")
+    train_decoder(arguments.out, arguments.cache, arguments.decoder_minutes, arguments.seed, start)
 
 
 if __name__ == "__main__":
