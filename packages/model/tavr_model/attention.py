@@ -141,7 +141,8 @@ def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then w
         if probe is not None and probe.sample == number:
             keys = k if given is None else torch.cat([k, given[0].to(k.dtype)])
             probe.add(q[: sample.target], keys, sample.grid[0], sample.reference_frames)
-        recorded.append((ref_key.to(softmax_dtype(v)), ref_value))
+        if recorder is not None:
+            recorded.append((ref_key.to(softmax_dtype(v)), ref_value))
     if recorder is not None:
         recorder.add(recorded, [sample.reference_frames for sample in layout.samples])
     return _project_out(attn, torch.cat(out).flatten(1), hidden)
