@@ -16,7 +16,16 @@ help: ## list the targets
 	python3 -m venv .tools/uv
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv
 
-.venv/.synced: pyproject.toml $(wildcard packages/*/pyproject.toml) flows/pyproject.toml requirements.lock | $(filter .tools/%,$(UV))
+# The resolution is the committed one: its versions are given to uv as constraints, once, in a copy of the project files.
+uv.lock: requirements.lock | $(filter .tools/%,$(UV))
+	@rm -rf .tools/seed && mkdir -p .tools/seed
+	@cp --parents pyproject.toml flows/pyproject.toml packages/*/pyproject.toml .tools/seed
+	@sed -nE 's/^([a-z0-9._-]+==.*[^ \\]) *\\?$$/  "\1",/p' requirements.lock >.tools/seed/pins
+	@sed -i -e '/^constraint-dependencies = \[/r .tools/seed/pins' .tools/seed/pyproject.toml
+	$(UV) lock --quiet --directory .tools/seed
+	@mv .tools/seed/uv.lock $@ && rm -r .tools/seed
+
+.venv/.synced: pyproject.toml $(wildcard packages/*/pyproject.toml) flows/pyproject.toml requirements.lock uv.lock | $(filter .tools/%,$(UV))
 	$(UV) sync --all-packages --quiet
 	$(UV) export --all-packages --no-emit-workspace --no-header --quiet --format requirements-txt -o .venv/requirements.lock
 	@cmp -s requirements.lock .venv/requirements.lock || { echo "requirements.lock: this resolution differs from the committed one; run 'make lock' and look at the difference" >&2; exit 2; }
