@@ -1,44 +1,27 @@
-"""From the consumption ledgers to the clips and people a model saw."""
+"""The consumption ledgers of a run, column by column: millions of rows are read without making objects of them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from tavr_records.ids import canonical_json, sha256_file
-from tavr_records.manifest import read_manifest
-from tavr_records.schemas import Clip, ClipSplit, Consumed
+import pyarrow.compute
+from tavr_records.ids import sha256_file
+from tavr_records.manifest import read_table
+from tavr_records.schemas import Consumed
 
-from tavr_lineage.merkle import merkle_root
+pc: Any = pyarrow.compute  # its functions are made when it is imported
 
-
-@dataclass(frozen=True)
-class Consumption:
-    """What one stage did with one clip (`reports/lineage/consumption.parquet`), with the clip's parents.
-
-    `samples` counts the ledger rows that used the clip; `first_step` and `last_step` are optimizer steps.
-    """
-
-    clip_id: str
-    stage: str
-    person_id: str
-    identity: str
-    source_key: str
-    source_sha256: str
-    clip_sha256: str
-    start_ms: int
-    end_ms: int
-    rights: str
-    first_step: int
-    last_step: int
-    samples: int
+LEDGER = "ledger.parquet"
 
 
 @dataclass(frozen=True)
 class LedgerDigest:
-    """One stage's ledger in the record: how much it holds, and the digests that pin it."""
+    """One stage's ledger in the record: how much it holds, and the digest of its bytes.
+
+    `rows` counts the samples that were collated, `used` those that were trained on, `clips` the distinct clips in them.
+    """
 
     rows: int
     used: int
@@ -46,78 +29,48 @@ class LedgerDigest:
     first_step: int
     last_step: int
     sha256: str
-    merkle_root: str
 
 
-def read_ledgers(root: Path) -> dict[str, list[Consumed]]:
-    """The ledger of every stage that has one, by stage."""
-    paths = sorted((root / "data").glob("*/ledger.parquet"))
-    return {path.parent.name: read_manifest(path, Consumed) for path in paths}
+def read_ledgers(root: Path) -> dict[str, pa.Table]:
+    """The ledger of every stage that has one, by stage.
+
+    Raises:
+        InputError: a ledger that cannot be read or lacks a column.
+    """
+    paths = sorted((root / "data").glob(f"*/{LEDGER}"))
+    return {path.parent.name: read_table(path, Consumed) for path in paths}
 
 
-def digest_ledger(root: Path, stage: str, rows: list[Consumed]) -> LedgerDigest:
-    """Digests of a ledger: of the file's bytes, and of the Merkle tree over its rows as canonical JSON."""
-    names = [field.name for field in fields(Consumed)]
-    steps = [row.step for row in rows] or [0]
+def digest_ledger(root: Path, stage: str, ledger: pa.Table) -> LedgerDigest:
+    """What the record says of a ledger."""
+    steps = pc.min_max(ledger["step"]).as_py() if len(ledger) else {"min": 0, "max": 0}
     return LedgerDigest(
-        rows=len(rows),
-        used=sum(row.used for row in rows),
-        clips=len({clip for row in rows if row.used for clip in row.clip_ids}),
-        first_step=min(steps),
-        last_step=max(steps),
-        sha256=sha256_file(root / "data" / stage / "ledger.parquet"),
-        merkle_root=merkle_root(canonical_json([getattr(row, name) for name in names]) for row in rows),
+        rows=len(ledger),
+        used=pc.sum(ledger["used"]).as_py() or 0,
+        clips=len(count_uses(ledger)),
+        first_step=steps["min"],
+        last_step=steps["max"],
+        sha256=sha256_file(root / "data" / stage / LEDGER),
     )
 
 
-def consumption(root: Path, ledgers: Mapping[str, list[Consumed]]) -> tuple[list[Consumption], list[str]]:
-    """Every (clip, stage) that was used, and the ids in the ledgers that `ingest` does not know."""
-    clips = _by_clip(root / "data/ingest/manifest.parquet", Clip)
-    splits = _by_clip(root / "data/pairs/clips.parquet", ClipSplit)
-    steps: dict[tuple[str, str], list[int]] = {}
-    for stage, rows in ledgers.items():
-        for row in rows:
-            if row.used:
-                for clip_id in row.clip_ids:
-                    steps.setdefault((clip_id, stage), []).append(row.step)
-    unknown = sorted({clip_id for clip_id, _ in steps if clip_id not in clips})
-    used = [
-        _consumed(clips[clip_id], splits.get(clip_id), stage, seen)
-        for (clip_id, stage), seen in sorted(steps.items())
-        if clip_id in clips
-    ]
-    return used, unknown
-
-
-def _consumed(clip: Clip, split: ClipSplit | None, stage: str, steps: list[int]) -> Consumption:
-    return Consumption(
-        clip_id=clip.clip_id,
-        stage=stage,
-        person_id=clip.person_id,
-        identity=split.identity if split is not None else "",
-        source_key=clip.source_key,
-        source_sha256=clip.source_sha256,
-        clip_sha256=clip.clip_sha256,
-        start_ms=clip.start_ms,
-        end_ms=clip.end_ms,
-        rights=clip.rights,
-        first_step=min(steps),
-        last_step=max(steps),
-        samples=len(steps),
+def count_uses(ledger: pa.Table) -> pa.Table:
+    """Distinct clips of the used rows: columns clip_id, first_step, last_step, samples (ledger rows that used it)."""
+    used = ledger.select(["step", "clip_ids"]).filter(ledger["used"]).combine_chunks()
+    clips = used["clip_ids"].combine_chunks()
+    steps = used["step"].combine_chunks().take(pc.list_parent_indices(clips))
+    named = pa.table({"clip_id": pc.list_flatten(clips), "step": steps})
+    found = named.group_by("clip_id").aggregate([("step", "min"), ("step", "max"), ("step", "count")])
+    return pa.table(
+        {
+            "clip_id": found["clip_id"],
+            "first_step": found["step_min"],
+            "last_step": found["step_max"],
+            "samples": found["step_count"],
+        }
     )
 
 
-def _by_clip(path: Path, row_type: type[Any]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    return {row.clip_id: row for row in read_manifest(path, row_type)}
-
-
-def consumed_rows(table: bytes | None) -> list[dict[str, Any]]:
-    """The rows of a consumption table as column -> value; none without a table."""
-    return [] if table is None else pq.read_table(pa.BufferReader(table)).to_pylist()
-
-
-def rows_as_mappings(rows: Iterable[Consumption]) -> list[dict[str, Any]]:
-    """The rows as column -> value, as `records.withdrawals` reads them."""
-    return [asdict(row) for row in rows]
+def used_by_stage(ledgers: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """`count_uses` of every ledger."""
+    return {stage: count_uses(ledger) for stage, ledger in ledgers.items()}

@@ -7,15 +7,15 @@ from typing import Any
 
 from tavr_records.errors import InputError, RefusedError
 from tavr_records.ids import sha256_bytes
-from tavr_records.withdrawals import find_withdrawn, read_withdrawals
+from tavr_records.withdrawals import read_withdrawals
 
 from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.candidate import tree_without_seal
 from tavr_lineage.clock import now
+from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
 from tavr_lineage.gate import Approval, Circumstances, Decision, judge
 from tavr_lineage.git import git, main_checkout, read_file, repository_root, resolve
 from tavr_lineage.keys import signing_key
-from tavr_lineage.ledger import consumed_rows
 from tavr_lineage.log import append
 from tavr_lineage.outputs import find_mismatches
 from tavr_lineage.policy import POLICY, Policy, parse_policy
@@ -73,12 +73,11 @@ def open_case(root: Path, candidate: str, target: str, approvals: Sequence[Appro
     mismatches = find_mismatches(root, commit, record, main_checkout(root) / ".dvc/cache")
     if tree_without_seal(root, commit) != record["code"]["tree"]:
         mismatches.append("the commit's files are not the tree the record names")
-    rows = consumed_rows(read_file(root, commit, record["consumption"]["path"]))
-    withdrawn = find_withdrawn(rows, read_withdrawals(root / "audit/withdrawn.jsonl"))
+    used = parse_consumption(read_file(root, commit, record["consumption"]["path"]))
     circumstances = Circumstances(
         target=target,
         champion=_champion(root, policy, target, commit),
-        withdrawn=sorted({str(rows[index]["clip_id"]) for index in withdrawn}),
+        withdrawn=find_withdrawn_clips(used, read_withdrawals(root / "audit/withdrawn.jsonl")),
         mismatches=mismatches,
         approvals=approvals,
     )

@@ -8,20 +8,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import yaml
 from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, sha256_bytes, sha256_file
-from tavr_records.manifest import read_manifest, write_manifest
+from tavr_records.manifest import read_manifest
 from tavr_records.schemas import ClipPair, PinnedWeight, Refused, Score
-from tavr_records.withdrawals import find_withdrawn, read_withdrawals
+from tavr_records.withdrawals import read_withdrawals
 
+from tavr_lineage.closure import CONSUMPTION, close_ledgers, find_withdrawn_clips, trained, write_consumption
 from tavr_lineage.hardware import platform_class
-from tavr_lineage.ledger import Consumption, consumption, digest_ledger, read_ledgers, rows_as_mappings
+from tavr_lineage.ledger import digest_ledger, read_ledgers, used_by_stage
+from tavr_lineage.subjects import subject_tree
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORD = "record.json"
-CONSUMPTION = "reports/lineage/consumption.parquet"
 METRICS = ("id_ref", "id_target", "sync_c", "sync_d", "vq", "mq", "ta", "overall")
 
 
@@ -66,8 +68,9 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
     """
     params = _read_params(root)
     ledgers = read_ledgers(root)
-    used, unknown = consumption(root, ledgers)
+    used, unknown = close_ledgers(root, used_by_stage(ledgers))
     write_consumption(root, used)
+    learnt = trained(used)
     scores = _read(root / "data/benchmark/manifest.parquet", Score)
     weights = _read(root / "data/weights/manifest.parquet", PinnedWeight)
     return {
@@ -94,15 +97,15 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in run.stages],
         "weights": [asdict(row) for row in weights],
         "outputs": output_digests(root),
-        "ledgers": {stage: asdict(digest_ledger(root, stage, rows)) for stage, rows in ledgers.items()},
+        "ledgers": {stage: asdict(digest_ledger(root, stage, ledger)) for stage, ledger in ledgers.items()},
         "consumption": summarise_consumption(root, used, unknown),
         "benchmark": _benchmark(root, scores),
-        "people": _people(root, used, scores),
+        "people": _people(root, learnt, scores),
         "reviews": _reviews(root),
         "verdicts": _verdicts(root),
         "exclusions": _exclusions(root),
         "licences": {
-            "data": dict(sorted(Counter({row.clip_id: row.rights for row in used}.values()).items())),
+            "data": _clips_by_licence(learnt),
             "weights": dict(sorted(Counter(row.licence for row in weights).items())),
         },
     }
@@ -131,21 +134,18 @@ def parse_record(data: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def write_consumption(root: Path, used: Sequence[Consumption]) -> None:
-    """Write who and what was trained on, one row a clip and stage."""
-    write_manifest(root / CONSUMPTION, Consumption, used, ("clip_id", "stage"))
-
-
-def summarise_consumption(root: Path, used: Sequence[Consumption], unknown: Sequence[str]) -> dict[str, Any]:
-    """The counts, the pin of the consumption table, and consumed clips that were withdrawn when the run ended."""
+def summarise_consumption(root: Path, used: pa.Table, unknown: Sequence[str]) -> dict[str, Any]:
+    """The counts, the pins of the consumption table, and used clips that were withdrawn when the run ended."""
     withdrawals = read_withdrawals(root / "audit/withdrawn.jsonl")
-    withdrawn = find_withdrawn(rows_as_mappings(used), withdrawals)
+    tree = subject_tree(used).tree
     return {
         "path": CONSUMPTION,
         "sha256": sha256_file(root / CONSUMPTION),
-        "clips": len({row.clip_id for row in used}),
+        "rows": len(used),
+        "clips": len(used["clip_id"].unique()),
+        "subjects": {"size": tree.size, "merkle_root": tree.root},
         "unknown_clips": list(unknown),
-        "withdrawn_clips": sorted({used[index].clip_id for index in withdrawn}),
+        "withdrawn_clips": find_withdrawn_clips(used, withdrawals),
     }
 
 
@@ -187,17 +187,24 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _people(root: Path, used: Sequence[Consumption], scores: Sequence[Score]) -> dict[str, Any]:
+def _people(root: Path, learnt: pa.Table, scores: Sequence[Score]) -> dict[str, Any]:
     """How many people trained and were judged on, and who did both, by person and by connected identity."""
     judged = {score.pair_id for score in scores}
     pairs = [pair for pair in _read(root / "data/pairs/manifest.parquet", ClipPair) if pair.pair_id in judged]
-    trained = {row.person_id for row in used} | {row.identity for row in used if row.identity}
+    pupils = set(learnt["person_id"].to_pylist())
+    taught = pupils | (set(learnt["identity"].to_pylist()) - {""})
     benchmark = {score.person_id for score in scores} | {pair.identity for pair in pairs}
     return {
-        "trained": len({row.person_id for row in used}),
+        "trained": len(pupils),
         "benchmark": len({score.person_id for score in scores}),
-        "in_both": sorted(trained & benchmark),
+        "in_both": sorted(taught & benchmark),
     }
+
+
+def _clips_by_licence(learnt: pa.Table) -> dict[str, int]:
+    """How many distinct clips were trained on under each licence."""
+    clips = learnt.select(["clip_id", "rights"]).group_by(["clip_id", "rights"]).aggregate([])
+    return dict(sorted(Counter(clips["rights"].to_pylist()).items()))
 
 
 def _reviews(root: Path) -> list[dict[str, Any]]:

@@ -42,7 +42,11 @@ def write_manifest(path: Path, row_type: type[Row], rows: Iterable[Row], sort_by
             raise InputError(f"{path}: duplicate {'+'.join(sort_by)} {current!r}; every row needs its own id")
     names = [field.name for field in dataclasses.fields(row_type)]  # type: ignore[arg-type]
     columns = {name: [getattr(row, name) for row in ordered] for name in names}
-    table = pa.table(columns, schema=arrow_schema(row_type))
+    write_table(path, pa.table(columns, schema=arrow_schema(row_type)))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a sorted table in the one form all manifests have: equal bytes for equal tables."""
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", store_schema=False, version="2.6")
 
@@ -51,11 +55,20 @@ def read_manifest(path: Path, row_type: type[Row]) -> list[Row]:
     """Read a manifest back as rows.
 
     Raises:
+        InputError: as `read_table`.
+    """
+    return [row_type(**row) for row in read_table(path, row_type).to_pylist()]
+
+
+def read_table(path: Path, row_type: type[Any]) -> pa.Table:
+    """Read the columns of a manifest, in field order, without making rows of them.
+
+    Raises:
         InputError: the file is missing, is no parquet file, or lacks a column of `row_type`.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such manifest; run the stage that writes it (`dvc repro`)")
-    names = [field.name for field in dataclasses.fields(row_type)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(row_type)]
     try:
         table = pq.read_table(path, columns=names)
     except (pa.ArrowInvalid, OSError) as error:
@@ -63,4 +76,4 @@ def read_manifest(path: Path, row_type: type[Row]) -> list[Row]:
     missing = [name for name in names if name not in table.column_names]
     if missing:
         raise InputError(f"{path}: no column {', '.join(missing)}; run its stage again")
-    return [row_type(**row) for row in table.to_pylist()]
+    return table.select(names)

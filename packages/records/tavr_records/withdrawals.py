@@ -13,13 +13,14 @@ from typing import Any, cast
 
 from tavr_records.errors import InputError
 
-KINDS = ("clip_id", "person_id", "source_key", "sha256")
-_COLUMNS = {
+COLUMNS = {
     "clip_id": ("clip_id", "ref_clip_id", "target_clip_id"),
     "person_id": ("person_id",),
     "source_key": ("source_key",),
     "sha256": ("source_sha256", "clip_sha256"),
 }
+"""Of each kind, the columns of a manifest in which it may stand."""
+KINDS = tuple(COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Withdrawal:
 
     def covers(self, row: Mapping[str, Any]) -> bool:
         """Whether a manifest row (column -> value) falls under this withdrawal."""
-        if not any(row.get(column) == self.value for column in _COLUMNS[self.kind]):
+        if not any(row.get(column) == self.value for column in COLUMNS[self.kind]):
             return False
         if self.kind != "source_key" or self.start_ms is None or self.end_ms is None or "start_ms" not in row:
             return True

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from tavr_lineage.merkle import merkle_root
+from tavr_lineage.merkle import merkle_tree, root_of_path
 
 
 def by_definition(entries: list[bytes]) -> bytes:
@@ -20,4 +20,7 @@ def by_definition(entries: list[bytes]) -> bytes:
 @pytest.mark.parametrize("count", range(20))
 def test_root(count: int) -> None:
     entries = [str(number).encode() for number in range(count)]
-    assert merkle_root(entries) == by_definition(entries).hex()
+    tree = merkle_tree(entries)
+    assert tree.root == by_definition(entries).hex()
+    for index, entry in enumerate(entries):
+        assert root_of_path(entry, index, count, tree.path(index)) == tree.root

@@ -8,12 +8,13 @@ import jsonschema
 import pytest
 from tavr_lineage.attest import ATTESTATION, open_sealed
 from tavr_lineage.candidate import tree_without_seal
+from tavr_lineage.closure import CONSUMPTION, Consumption
 from tavr_lineage.keys import signing_key
-from tavr_lineage.ledger import Consumption
-from tavr_lineage.record import CONSUMPTION, RECORD, StageOutcome, parse_record
+from tavr_lineage.record import RECORD, StageOutcome, parse_record
+from tavr_lineage.subjects import subject_tree
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, sha256_bytes
-from tavr_records.manifest import read_manifest
+from tavr_records.manifest import read_manifest, read_table
 from tavr_records.withdrawals import read_withdrawals
 
 from .conftest import CLIPS, ORDER, Finish, git
@@ -46,10 +47,17 @@ def test_the_record_says_what_the_model_was_made_of(finish: Finish, checkout: Pa
 def test_consumption_names_every_used_clip_and_no_skipped_one(finish: Finish, checkout: Path) -> None:
     record = finish(RUN).record
     rows = read_manifest(checkout / ".runs" / RUN / CONSUMPTION, Consumption)
-    assert len(rows) == 12
-    assert {row.clip_id for row in rows} == {clip.clip_id for clip in CLIPS[:4]}
-    assert all((row.first_step, row.last_step, row.samples) == (0, 2, 3) for row in rows)
-    assert record["consumption"]["clips"] == 4
+    learnt = [row for row in rows if row.stage != "benchmark"]
+    assert {(row.clip_id, row.stage) for row in learnt} == {
+        (clip.clip_id, stage) for clip in CLIPS[:4] for stage in ("stage1", "stage2", "stage3")
+    }
+    assert all((row.first_step, row.last_step, row.samples) == (0, 2, 3) for row in learnt)
+    assert {row.clip_id for row in rows if row.stage == "benchmark"} == {clip.clip_id for clip in CLIPS[4:]}
+    assert all(row.samples == 2 for row in rows if row.stage == "benchmark")  # the candidate's and the base's video
+    assert rows == sorted(rows, key=lambda row: (row.clip_id, row.stage))
+    assert (record["consumption"]["clips"], record["consumption"]["rows"]) == (12, 20)
+    tree = subject_tree(read_table(checkout / ".runs" / RUN / CONSUMPTION, Consumption)).tree
+    assert record["consumption"]["subjects"] == {"size": tree.size, "merkle_root": tree.root}
 
 
 def test_the_commit_carries_the_record_in_canonical_bytes(finish: Finish, checkout: Path) -> None:
@@ -104,7 +112,7 @@ def test_withdrawn_and_unknown_clips_are_named(finish: Finish, checkout: Path) -
 
 
 def test_a_record_of_another_version_or_no_record_is_refused() -> None:
-    with pytest.raises(InputError, match="schema_version is 2"):
-        parse_record(b'{"schema_version": 2}', "here")
+    with pytest.raises(InputError, match="schema_version is 3"):
+        parse_record(b'{"schema_version": 3}', "here")
     with pytest.raises(InputError, match="here: not a run record"):
         parse_record(b"[]", "here")

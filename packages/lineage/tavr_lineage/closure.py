@@ -1,0 +1,155 @@
+"""The closure of a model: every clip that went into it, through which stage, and the person and source it came from.
+
+Clips reach a model three ways: a training consumed them (stage1, stage2, stage3), the stage2 model generated preference
+pairs under their conditions (preferences), or the benchmark judged the model by them (benchmark).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from tavr_records.manifest import arrow_schema, read_manifest, read_table, write_table
+from tavr_records.schemas import Clip, ClipPair, ClipSplit, PreferencePair, Score
+from tavr_records.withdrawals import COLUMNS, Withdrawal, find_withdrawn
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported
+
+CONSUMPTION = "reports/lineage/consumption.parquet"
+JUDGED = "benchmark"
+"""The one stage of the table whose clips the model did not learn from."""
+_USES = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("stage", pa.string()),
+        ("first_step", pa.int64()),
+        ("last_step", pa.int64()),
+        ("samples", pa.int64()),
+    ]
+)
+_OF_CLIP = ("person_id", "source_key", "source_sha256", "clip_sha256", "start_ms", "end_ms", "rights")
+
+
+@dataclass(frozen=True)
+class Consumption:
+    """What one stage did with one clip (`reports/lineage/consumption.parquet`), with the clip's parents.
+
+    `samples` counts the ledger rows, generations or judged videos that used the clip; `first_step` and `last_step` are
+    optimizer steps (0 where nothing is optimised).
+    """
+
+    clip_id: str
+    stage: str
+    person_id: str
+    identity: str
+    source_key: str
+    source_sha256: str
+    clip_sha256: str
+    start_ms: int
+    end_ms: int
+    rights: str
+    first_step: int
+    last_step: int
+    samples: int
+
+
+def close_ledgers(root: Path, used: Mapping[str, pa.Table]) -> tuple[pa.Table, list[str]]:
+    """The consumption table, sorted by clip and stage, and the ids that `ingest` does not know.
+
+    Args:
+        root: the run's worktree.
+        used: of each training stage, `ledger.count_uses`.
+    """
+    tables = [*used.items(), *_conditions(root).items()]
+    found = [table.append_column("stage", _repeat(stage, len(table))).select(_USES.names) for stage, table in tables]
+    uses = pa.concat_tables([_USES.empty_table(), *found]).combine_chunks()
+    clips = _clips(root)
+    unknown = pc.invert(pc.is_in(uses["clip_id"], value_set=clips["clip_id"].combine_chunks()))
+    joined = uses.join(clips, keys="clip_id", join_type="inner")
+    schema = arrow_schema(Consumption)
+    ordered = joined.select(schema.names).sort_by([("clip_id", "ascending"), ("stage", "ascending")])
+    return ordered.cast(schema).combine_chunks(), sorted(set(uses.filter(unknown)["clip_id"].to_pylist()))
+
+
+def write_consumption(root: Path, table: pa.Table) -> None:
+    """Write who and what went into the model, one row a clip and stage."""
+    write_table(root / CONSUMPTION, table)
+
+
+def parse_consumption(data: bytes | None) -> pa.Table:
+    """The table of a commit's bytes; an empty one of None, which a refused run has."""
+    return arrow_schema(Consumption).empty_table() if data is None else pq.read_table(pa.BufferReader(data))
+
+
+def find_withdrawn_clips(table: pa.Table, withdrawals: Sequence[Withdrawal]) -> list[str]:
+    """Ids of the clips of a consumption table that are withdrawn, sorted.
+
+    Only rows that hold a named value at all are looked at one by one.
+    """
+    touched = pa.array([False] * len(table), pa.bool_())
+    for kind, columns in COLUMNS.items():
+        values = pa.array({item.value for item in withdrawals if item.kind == kind}, pa.string())
+        for column in columns if len(values) else ():
+            if column in table.column_names:
+                touched = pc.or_(touched, pc.is_in(table[column].combine_chunks(), value_set=values))
+    rows = table.filter(touched).to_pylist()
+    return sorted({str(rows[at]["clip_id"]) for at in find_withdrawn(rows, withdrawals)})
+
+
+def trained(table: pa.Table) -> pa.Table:
+    """The rows that the model learnt from, less those it was only judged by."""
+    return table.filter(pc.not_equal(table["stage"], JUDGED))
+
+
+def _clips(root: Path) -> pa.Table:
+    """Every ingested clip with its parents and its connected identity."""
+    path, splits = root / "data/ingest/manifest.parquet", root / "data/pairs/clips.parquet"
+    clips = read_table(path, Clip) if path.is_file() else arrow_schema(Clip).empty_table()
+    clips = clips.select(["clip_id", *_OF_CLIP])
+    identities = read_table(splits, ClipSplit) if splits.is_file() else arrow_schema(ClipSplit).empty_table()
+    joined = clips.join(identities.select(["clip_id", "identity"]), keys="clip_id", join_type="left outer")
+    place = joined.schema.get_field_index("identity")
+    return joined.set_column(place, "identity", pc.fill_null(joined["identity"], "")).combine_chunks()
+
+
+def _conditions(root: Path) -> dict[str, pa.Table]:
+    """Clips under whose conditions videos were generated: for preference pairs, and for the benchmark's scores."""
+    found: dict[str, dict[str, int]] = {}
+    for stage, clip, count in (*_preference_uses(root), *_benchmark_uses(root)):
+        counts = found.setdefault(stage, {})
+        counts[clip] = counts.get(clip, 0) + count
+    return {
+        stage: pa.table(
+            {
+                "clip_id": pa.array(counts, pa.string()),
+                "first_step": pa.array([0] * len(counts), pa.int64()),
+                "last_step": pa.array([0] * len(counts), pa.int64()),
+                "samples": pa.array(counts.values(), pa.int64()),
+            }
+        )
+        for stage, counts in found.items()
+    }
+
+
+def _preference_uses(root: Path) -> Iterator[tuple[str, str, int]]:
+    path = root / "data/preferences/manifest.parquet"
+    for pair in read_manifest(path, PreferencePair) if path.is_file() else ():
+        for clip in {pair.ref_clip_id, pair.target_clip_id}:
+            yield "preferences", clip, pair.drawn
+
+
+def _benchmark_uses(root: Path) -> Iterator[tuple[str, str, int]]:
+    path, pairs = root / "data/benchmark/manifest.parquet", root / "data/pairs/manifest.parquet"
+    if not path.is_file() or not pairs.is_file():
+        return
+    clips = {pair.pair_id: {pair.ref_clip_id, pair.target_clip_id} for pair in read_manifest(pairs, ClipPair)}
+    for score in read_manifest(path, Score):
+        for clip in clips.get(score.pair_id, ()):
+            yield JUDGED, clip, 1
+
+
+def _repeat(value: str, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), count)
