@@ -9,10 +9,15 @@ import typer
 from tavr_records.errors import InputError, RefusedError
 from tavr_records.process import explain
 
+from tavr_cli import lineage_commands
+
 EXIT_BAD_INPUT, EXIT_DENIED, EXIT_INTERRUPTED = 2, 3, 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values of conf/ to change, as section.key=value.")]
+
+
+lineage_commands.register(app)
 
 
 @app.callback()
@@ -68,7 +73,7 @@ def retrain(  # noqa: PLR0913 - a command has as many options as its form has fi
     except KeyboardInterrupt:
         _end("interrupted; run again to carry on", EXIT_INTERRUPTED)
     if as_json:
-        _print_json({"exit": code, "message": message, "summary": summary})
+        print_json({"exit": code, "message": message, "summary": summary})
     elif summary is not None:
         print("\n" + Path(summary["paths"]["run"], "summary.md").read_text(encoding="utf-8"))
     if code != 0:
@@ -91,7 +96,7 @@ def status(as_json: AsJson = False) -> None:
 
     found = read_status(Path.cwd())
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_status(found)
 
@@ -123,7 +128,7 @@ def cost(  # noqa: PLR0913 - a command has as many options as its question has p
     question = Question(profile, ref_frames, machine, gpus, face_share, background_share, selected_tokens, mfu)
     found = estimate_cost(question, Path.cwd())
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_cost(found)
 
@@ -147,7 +152,7 @@ def promote(
     decision = {"allow": case.decision.allow, "reasons": list(case.decision.reasons), "commit": case.commit, "to": to}
     promotion = promote_case(Path.cwd(), case, approvals) if case.decision.allow and not dry_run else None
     if as_json:
-        _print_json({**decision, "promotion": asdict(promotion) if promotion is not None else None})
+        print_json({**decision, "promotion": asdict(promotion) if promotion is not None else None})
     elif promotion is not None:
         print(f"{promotion.version} holds {to}: {', '.join(promotion.tags)}")
     elif case.decision.allow:
@@ -172,7 +177,7 @@ def rollback(
 
     promotion = roll_back(Path.cwd(), to, version, reason)
     if as_json:
-        _print_json(asdict(promotion))
+        print_json(asdict(promotion))
     else:
         print(f"{promotion.version} holds {to} again: {promotion.tags[1]}")
 
@@ -203,7 +208,7 @@ def generate(  # noqa: PLR0913 - a generation has as many choices
     )
     made = with_progress(model, asked, quiet=as_json)
     if as_json:
-        _print_json(made)
+        print_json(made)
     else:
         print(
             f"{made['out']}: {made['seconds']} s, {made['frames']} frames, model {made['model']} {made['commit'][:12]}"
@@ -213,7 +218,8 @@ def generate(  # noqa: PLR0913 - a generation has as many choices
             print(f"{len(made['joins'])} joins: {told}")
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print a value for machines: sorted, indented JSON."""
     print(json.dumps(value, indent=2, sort_keys=True))
 
 

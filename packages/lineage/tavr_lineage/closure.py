@@ -12,9 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from tavr_records.errors import InputError
+from tavr_records.ids import sha256_bytes
 from tavr_records.manifest import arrow_schema, read_manifest, read_table, write_table
 from tavr_records.schemas import Clip, ClipPair, ClipSplit, PreferencePair, Score
 from tavr_records.withdrawals import COLUMNS, Withdrawal, find_withdrawn
+
+from tavr_lineage.git import read_file
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
@@ -82,6 +86,19 @@ def write_consumption(root: Path, table: pa.Table) -> None:
 def parse_consumption(data: bytes | None) -> pa.Table:
     """The table of a commit's bytes; an empty one of None, which a refused run has."""
     return arrow_schema(Consumption).empty_table() if data is None else pq.read_table(pa.BufferReader(data))
+
+
+def read_consumption(root: Path, commit: str, record: Mapping[str, Any]) -> pa.Table:
+    """The consumption table of a candidate's commit.
+
+    Raises:
+        InputError: it is not the one the record names.
+    """
+    pinned = record["consumption"]
+    data = read_file(root, commit, pinned["path"])
+    if data is None or sha256_bytes(data) != pinned["sha256"]:
+        raise InputError(f"{commit[:12]}:{pinned['path']}: not the table that the record names; do not trust this run")
+    return parse_consumption(data)
 
 
 def find_withdrawn_clips(table: pa.Table, withdrawals: Sequence[Withdrawal]) -> list[str]:
