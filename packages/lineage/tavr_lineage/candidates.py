@@ -9,9 +9,7 @@ from tavr_records.errors import InputError
 from tavr_records.ids import sha256_bytes
 
 from tavr_lineage.git import git, read_file, repository_root
-from tavr_lineage.policy import POLICY, read_policy
-from tavr_lineage.promotion import resolve_candidate
-from tavr_lineage.record import RECORD, parse_record
+from tavr_lineage.policy import artifact_name
 from tavr_lineage.registry import list_assignments, list_versions
 
 
@@ -55,12 +53,15 @@ def open_finished(root: Path, name: str) -> Finished:
     Raises:
         InputError: no such run, or a commit without a record.
     """
+    from tavr_lineage.promotion import resolve_candidate
+    from tavr_lineage.record import RECORD
+
     root = repository_root(root)
-    commit = resolve_candidate(root, name, read_policy(root / POLICY).artifact)
-    data = read_file(root, commit, RECORD)
-    if data is None:
+    commit = resolve_candidate(root, name, artifact_name(root))
+    record = read_record(root, commit)
+    if record is None:
         raise InputError(f"{name}: commit {commit[:12]} carries no {RECORD}; name a finished run")
-    return Finished(commit, parse_record(data, f"{commit[:12]}:{RECORD}"), sha256_bytes(data))
+    return Finished(commit, record, sha256_bytes(read_file(root, commit, RECORD) or b""))
 
 
 def candidate_commits(root: Path, artifact: str) -> list[str]:
@@ -76,6 +77,8 @@ def read_record(root: Path, commit: str) -> dict[str, Any] | None:
     Raises:
         InputError: a record of another schema version, or none at all under its name.
     """
+    from tavr_lineage.record import RECORD, parse_record
+
     data = read_file(root, commit, RECORD)
     return None if data is None else parse_record(data, f"{commit[:12]}:{RECORD}")
 

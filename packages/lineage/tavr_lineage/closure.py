@@ -19,12 +19,11 @@ from tavr_records.schemas import Clip, ClipPair, ClipSplit, PreferencePair, Scor
 from tavr_records.withdrawals import COLUMNS, Withdrawal, find_withdrawn
 
 from tavr_lineage.git import read_file
+from tavr_lineage.stages import JUDGED
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
 CONSUMPTION = "reports/lineage/consumption.parquet"
-JUDGED = "benchmark"
-"""The one stage of the table whose clips the model did not learn from."""
 _USES = pa.schema(
     [
         ("clip_id", pa.string()),

@@ -8,7 +8,7 @@ from typing import Any
 
 from tavr_lineage.candidates import Standing, candidate_commits, open_finished, read_record, standings
 from tavr_lineage.git import repository_root
-from tavr_lineage.policy import POLICY, read_policy
+from tavr_lineage.policy import artifact_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def trace_family(root: Path, model: str) -> Family:
         InputError: no such model, or a commit without a record.
     """
     root = repository_root(root)
-    artifact = read_policy(root / POLICY).artifact
+    artifact = artifact_name(root)
     found = open_finished(root, model)
     records = [record for other in candidate_commits(root, artifact) if (record := read_record(root, other))]
     by_run = {record["run"]["run_id"]: record for record in records}

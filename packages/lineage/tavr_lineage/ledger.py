@@ -1,10 +1,10 @@
 """The consumption ledgers of a run, column by column: millions of rows are read without making objects of them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from tavr_records.ids import sha256_file
@@ -32,22 +32,22 @@ class LedgerDigest:
 
 
 def read_ledgers(root: Path) -> dict[str, pa.Table]:
-    """The ledger of every stage that has one, by stage.
+    """Step, clip ids and whether they were used of every stage's ledger, by stage.
 
     Raises:
         InputError: a ledger that cannot be read or lacks a column.
     """
     paths = sorted((root / "data").glob(f"*/{LEDGER}"))
-    return {path.parent.name: read_table(path, Consumed) for path in paths}
+    return {path.parent.name: read_table(path, Consumed, ("step", "clip_ids", "used")) for path in paths}
 
 
-def digest_ledger(root: Path, stage: str, ledger: pa.Table) -> LedgerDigest:
-    """What the record says of a ledger."""
+def digest_ledger(root: Path, stage: str, ledger: pa.Table, uses: pa.Table) -> LedgerDigest:
+    """What the record says of a ledger, whose `count_uses` is `uses`."""
     steps = pc.min_max(ledger["step"]).as_py() if len(ledger) else {"min": 0, "max": 0}
     return LedgerDigest(
         rows=len(ledger),
         used=pc.sum(ledger["used"]).as_py() or 0,
-        clips=len(count_uses(ledger)),
+        clips=len(uses),
         first_step=steps["min"],
         last_step=steps["max"],
         sha256=sha256_file(root / "data" / stage / LEDGER),
@@ -56,21 +56,17 @@ def digest_ledger(root: Path, stage: str, ledger: pa.Table) -> LedgerDigest:
 
 def count_uses(ledger: pa.Table) -> pa.Table:
     """Distinct clips of the used rows: columns clip_id, first_step, last_step, samples (ledger rows that used it)."""
-    used = ledger.select(["step", "clip_ids"]).filter(ledger["used"]).combine_chunks()
+    used = ledger.filter(ledger["used"])
     clips = used["clip_ids"].combine_chunks()
-    steps = used["step"].combine_chunks().take(pc.list_parent_indices(clips))
-    named = pa.table({"clip_id": pc.list_flatten(clips), "step": steps})
-    found = named.group_by("clip_id").aggregate([("step", "min"), ("step", "max"), ("step", "count")])
-    return pa.table(
-        {
-            "clip_id": found["clip_id"],
-            "first_step": found["step_min"],
-            "last_step": found["step_max"],
-            "samples": found["step_count"],
-        }
-    )
-
-
-def used_by_stage(ledgers: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-    """`count_uses` of every ledger."""
-    return {stage: count_uses(ledger) for stage, ledger in ledgers.items()}
+    steps = used["step"].combine_chunks().take(pc.list_parent_indices(clips)).to_numpy()
+    encoded = pc.list_flatten(clips).dictionary_encode()
+    names, codes = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+    order = (
+        np.argsort(steps, kind="stable") if np.any(np.diff(steps) < 0) else slice(None)
+    )  # a ledger is sorted by step
+    codes, steps = codes[order], steps[order]
+    first, last = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
+    first[codes[::-1]], last[codes] = steps[::-1], steps  # of several the last written stays
+    samples = np.bincount(codes, minlength=len(names))
+    columns = {"clip_id": names, "first_step": first, "last_step": last, "samples": samples}
+    return pa.table(columns).filter(pa.array(samples > 0))

@@ -63,6 +63,19 @@ def read_policy(path: Path = POLICY) -> Policy:
     return parse_policy(path.read_bytes(), str(path))
 
 
+def artifact_name(root: Path) -> str:
+    """The artifact the registry of a checkout is about, without checking the rest of the policy.
+
+    Raises:
+        InputError: no such file, no YAML, or no artifact in it.
+    """
+    path = root / POLICY
+    try:
+        return str(yaml.safe_load(path.read_bytes())["artifact"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: names no artifact ({error}); restore it from git") from error
+
+
 def parse_policy(data: bytes, where: str) -> Policy:
     """As `read_policy`, from bytes; `where` starts every message."""
     try:

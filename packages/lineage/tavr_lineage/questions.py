@@ -9,11 +9,10 @@ from typing import Any
 from tavr_records.errors import InputError
 
 from tavr_lineage.candidates import Standing, open_finished, standings
-from tavr_lineage.closure import JUDGED, read_consumption
 from tavr_lineage.git import repository_root
 from tavr_lineage.index import open_index
-from tavr_lineage.policy import POLICY, read_policy
-from tavr_lineage.subjects import subject_tree
+from tavr_lineage.policy import artifact_name
+from tavr_lineage.stages import JUDGED, ORDER
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "clip": ("clip_id",),
@@ -24,8 +23,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 PROVEN = {"clip": "clip_id", "person": "person_id", "source": "source_key", "file": "sha256"}
 """The kind of leaf in the tree of subjects that proves a kind."""
 _SHORTEST = 8
-ORDER = ("stage1", "stage2", "preferences", "stage3", JUDGED)
-"""Stages in which clips can go into a model, earliest first."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def who_used(root: Path, asked: str) -> Answer:
         InputError: an unknown kind, a text too short, or one that fits several.
     """
     root = repository_root(root)
-    artifact = read_policy(root / POLICY).artifact
+    artifact = artifact_name(root)
     with open_index(root, artifact) as database:
         subject = find_subject(database, asked)
         clips, uses = _uses(database, subject)
@@ -108,9 +105,12 @@ def prove_subject(root: Path, model: str, asked: str) -> dict[str, Any]:
     Raises:
         InputError: as `who_used`; no such model; its consumption table is not the one its record names.
     """
+    from tavr_lineage.closure import read_consumption
+    from tavr_lineage.subjects import subject_tree
+
     root = repository_root(root)
     found = open_finished(root, model)
-    with open_index(root, read_policy(root / POLICY).artifact) as database:
+    with open_index(root, artifact_name(root)) as database:
         subject = find_subject(database, asked)
     tree = subject_tree(read_consumption(root, found.commit, found.record))
     told = {"run": found.run_id, "record_sha256": found.record_sha256, "root": tree.tree.root}

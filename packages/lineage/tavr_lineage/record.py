@@ -19,7 +19,7 @@ from tavr_records.withdrawals import read_withdrawals
 
 from tavr_lineage.closure import CONSUMPTION, close_ledgers, find_withdrawn_clips, trained, write_consumption
 from tavr_lineage.hardware import platform_class
-from tavr_lineage.ledger import digest_ledger, read_ledgers, used_by_stage
+from tavr_lineage.ledger import count_uses, digest_ledger, read_ledgers
 from tavr_lineage.subjects import subject_tree
 
 SCHEMA_VERSION = 2
@@ -68,7 +68,8 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
     """
     params = _read_params(root)
     ledgers = read_ledgers(root)
-    used, unknown = close_ledgers(root, used_by_stage(ledgers))
+    uses = {stage: count_uses(ledger) for stage, ledger in ledgers.items()}
+    used, unknown = close_ledgers(root, uses)
     write_consumption(root, used)
     learnt = trained(used)
     scores = _read(root / "data/benchmark/manifest.parquet", Score)
@@ -97,7 +98,9 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in run.stages],
         "weights": [asdict(row) for row in weights],
         "outputs": output_digests(root),
-        "ledgers": {stage: asdict(digest_ledger(root, stage, ledger)) for stage, ledger in ledgers.items()},
+        "ledgers": {
+            stage: asdict(digest_ledger(root, stage, ledger, uses[stage])) for stage, ledger in ledgers.items()
+        },
         "consumption": summarise_consumption(root, used, unknown),
         "benchmark": _benchmark(root, scores),
         "people": _people(root, learnt, scores),

@@ -5,13 +5,16 @@ by `kind TAB value`, so two neighbours prove that nothing lies between them. The
 """
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from numpy.typing import NDArray
 from tavr_records.errors import InputError
 
 from tavr_lineage.merkle import MerkleTree, merkle_tree, root_of_path
@@ -33,19 +36,23 @@ class SubjectTree:
     """The tree over a consumption table.
 
     Attributes:
-        rows: the rows as text, in table order.
-        subjects: of each `kind TAB value`, sorted, the positions of its rows.
+        keys: `kind TAB value` of every subject, sorted.
+        rows: rows of all subjects as text, one subject after the other.
+        starts: where each subject's rows begin in `rows`, and the end.
     """
 
-    rows: tuple[bytes, ...]
-    subjects: Mapping[bytes, tuple[int, ...]]
+    keys: tuple[bytes, ...]
+    rows: pa.StringArray
+    starts: NDArray[np.int64]
 
     @cached_property
     def leaves(self) -> tuple[bytes, ...]:
         """The tree's entries, in order."""
+        text, ends = _text(self.rows)
+        at = ends[self.starts].tolist()
         return tuple(
-            key + b"\t" + hashlib.sha256(b"".join([self.rows[at] for at in places])).hexdigest().encode()
-            for key, places in self.subjects.items()
+            key + b"\t" + hashlib.sha256(text[first:last]).hexdigest().encode()
+            for key, first, last in zip(self.keys, at[:-1], at[1:], strict=True)
         )
 
     @cached_property
@@ -61,14 +68,13 @@ class SubjectTree:
         """
         if kind not in COLUMNS:
             raise InputError(f"{kind!r}: no kind of subject; use one of {', '.join(COLUMNS)}")
-        key, keys = f"{kind}\t{value}".encode(), list(self.subjects)
+        key = f"{kind}\t{value}".encode()
+        at = bisect_left(self.keys, key)
         told = {"kind": kind, "value": value, "size": self.tree.size}
-        if key in self.subjects:
-            index = keys.index(key)
-            rows = [self.rows[at].decode() for at in self.subjects[key]]
-            return {**told, "rows": rows, "index": index, "path": self.tree.path(index)}
-        after = sum(known < key for known in keys)
-        left, right = (self._stand(at) if 0 <= at < len(keys) else None for at in (after - 1, after))
+        if at < len(self.keys) and self.keys[at] == key:
+            rows = self.rows[int(self.starts[at]) : int(self.starts[at + 1])].to_pylist()
+            return {**told, "rows": rows, "index": at, "path": self.tree.path(at)}
+        left, right = (self._stand(place) if 0 <= place < len(self.keys) else None for place in (at - 1, at))
         return {**told, "left": left, "right": right}
 
     def _stand(self, index: int) -> dict[str, Any]:
@@ -81,31 +87,54 @@ def subject_tree(table: pa.Table) -> SubjectTree:
     Raises:
         InputError: a value holds a tab or a line break, which separate values in the leaves.
     """
-    rows = row_texts(table)
-    places: dict[bytes, list[int]] = {}
-    for kind, columns in COLUMNS.items():
-        prefix = f"{kind}\t".encode()
-        values = [[value.encode() for value in table[column].to_pylist()] for column in columns]
-        for at, named in enumerate(zip(*values, strict=True)):
-            for value in set(named):
-                places.setdefault(prefix + value, []).append(at)
-    return SubjectTree(tuple(rows), {key: tuple(places[key]) for key in sorted(places)})
+    texts = row_texts(table)
+    keys: list[bytes] = []
+    places: list[NDArray[np.int64]] = []
+    counts: list[NDArray[np.int64]] = []
+    for kind, columns in sorted(COLUMNS.items()):
+        values, at, count = _group([table[column].combine_chunks() for column in columns])
+        keys += [f"{kind}\t{value}".encode() for value in values]
+        places.append(at)
+        counts.append(count)
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return SubjectTree(tuple(keys), texts.take(pa.array(np.concatenate(places))), starts)
 
 
-def row_texts(table: pa.Table) -> list[bytes]:
+def _group(columns: Sequence[pa.StringArray]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct values of some columns in byte order; the rows that hold each, one value after the other; how many."""
+    encoded = pa.chunked_array(list(columns)).combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    codes = rank[encoded.indices.to_numpy(zero_copy_only=False)]
+    size = len(columns[0])
+    pairs = np.unique(codes * max(size, 1) + np.tile(np.arange(size), len(columns)))  # a row is named once a value
+    count = np.bincount(pairs // max(size, 1), minlength=len(order))
+    return encoded.dictionary.take(pa.array(order)).to_pylist(), pairs % max(size, 1), count
+
+
+def row_texts(table: pa.Table) -> pa.StringArray:
     """Each row as its columns joined by tabs and ended by a line break.
 
     Raises:
         InputError: a value holds a tab or a line break.
     """
-    if not len(table):
-        return []
     texts = [column.cast(pa.string()).combine_chunks() for column in table.columns]
     for name, column in zip(table.column_names, texts, strict=True):
         if pc.any(pc.match_substring_regex(column, _FORBIDDEN)).as_py():
             raise InputError(f"consumption table: {name} holds a tab or a line break; mend the source's metadata")
     lines = pc.binary_join_element_wise(*texts, "\t")
-    return [line.encode() + b"\n" for line in lines.to_pylist()]
+    return pc.binary_join_element_wise(lines, "\n", "")
+
+
+def _text(rows: pa.StringArray) -> tuple[memoryview, NDArray[np.int64]]:
+    """The bytes of all rows in one piece, and where each begins, with the end."""
+    if not len(rows):
+        return memoryview(b""), np.zeros(1, np.int64)
+    large = rows.cast(pa.large_string())
+    _, offsets, data = large.buffers()
+    starts = np.frombuffer(offsets, np.int64)[large.offset : large.offset + len(large) + 1]
+    return memoryview(data), starts
 
 
 def check_proof(proof: Proof, root: str, size: int) -> bool:

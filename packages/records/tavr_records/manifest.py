@@ -60,15 +60,15 @@ def read_manifest(path: Path, row_type: type[Row]) -> list[Row]:
     return [row_type(**row) for row in read_table(path, row_type).to_pylist()]
 
 
-def read_table(path: Path, row_type: type[Any]) -> pa.Table:
-    """Read the columns of a manifest, in field order, without making rows of them.
+def read_table(path: Path, row_type: type[Any], columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the columns of a manifest, in field order, without making rows of them; `columns` reads some of them.
 
     Raises:
         InputError: the file is missing, is no parquet file, or lacks a column of `row_type`.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such manifest; run the stage that writes it (`dvc repro`)")
-    names = [field.name for field in dataclasses.fields(row_type)]
+    names = [field.name for field in dataclasses.fields(row_type) if columns is None or field.name in columns]
     try:
         table = pq.read_table(path, columns=names)
     except (pa.ArrowInvalid, OSError) as error:

@@ -69,7 +69,7 @@ def test_what_is_asked_must_name_one_thing(finish: Finish, checkout: Path) -> No
     assert who_used(checkout, "e" * 64).models == ()
     with pytest.raises(InputError, match="first 8 characters"):
         who_used(checkout, "abc")
-    with pytest.raises(InputError, match="fits 5 .*give more of it"):
+    with pytest.raises(InputError, match=r"fits 5 .*give more of it"):
         who_used(checkout, "person:i-person")
 
 
