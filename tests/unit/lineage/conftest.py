@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,8 @@ def no_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     git_module.identity.cache_clear()
 
 
-@pytest.fixture
-def checkout(tmp_path: Path, root: Path) -> Path:
-    """A repository with the project's own policy and nothing run yet."""
-    folder = tmp_path / "checkout"
+def make_checkout(folder: Path, root: Path) -> Path:
+    """A repository with the project's own policy and nothing run yet, in the new folder `folder`."""
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch=main")
     (folder / "conf").mkdir()
@@ -89,10 +88,21 @@ def checkout(tmp_path: Path, root: Path) -> Path:
     (folder / "audit").mkdir()
     (folder / "audit/withdrawn.jsonl").write_text("")
     (folder / "requirements.lock").write_text("numpy==2\n")
-    (folder / ".gitignore").write_text("/data/\n/.dvc/cache/\n")
+    (folder / ".gitignore").write_text("/data/\n/.dvc/cache/\n/.runs/\n/.work/\n")
     git(folder, "add", "-A")
-    git(folder, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "start")
+    commit(folder, "start")
     return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit what is staged or tracked, as somebody."""
+    git(folder, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-a", "-m", message)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, root: Path) -> Path:
+    """`make_checkout` in a temporary folder."""
+    return make_checkout(tmp_path / "checkout", root)
 
 
 def write_run(root: Path, gain: float = 0.3) -> None:
@@ -149,23 +159,24 @@ def fill_cache(root: Path, cache: Path) -> None:
 Finish = Callable[..., Candidate]
 
 
+def finish_run(
+    checkout: Path, run_id: str, gain: float = 0.3, spoil: Callable[[Path], None] | None = None, **changes: object
+) -> Candidate:
+    """Finish a run on its own branch: `finish_run(checkout, "20260101-00000001", spoil=lambda worktree: ...)`."""
+    worktree = checkout / ".runs" / run_id
+    git(checkout, "worktree", "add", "--quiet", "-b", f"run/{run_id}", str(worktree), "main")
+    write_run(worktree, gain)
+    if spoil is not None:
+        spoil(worktree)
+    fill_cache(worktree, checkout / ".dvc/cache")
+    facts = Run(
+        run_id, "a test", "t <t@t>", git(checkout, "rev-parse", "main"), (), "2026-01-01T00:00:00Z",
+        "2026-01-01T00:10:00Z", [StageOutcome(name, "done", 1.0) for name in ORDER],
+    )  # fmt: skip
+    return commit_candidate(worktree, replace(facts, **changes), signing_key(checkout))
+
+
 @pytest.fixture
 def finish(checkout: Path) -> Finish:
-    """Finish a run on its own branch: `finish("20260101-00000001", gain=0.3, spoil=lambda worktree: ...)`."""
-
-    def run(
-        run_id: str, gain: float = 0.3, spoil: Callable[[Path], None] | None = None, **changes: object
-    ) -> Candidate:
-        worktree = checkout / ".runs" / run_id
-        git(checkout, "worktree", "add", "--quiet", "-b", f"run/{run_id}", str(worktree), "main")
-        write_run(worktree, gain)
-        if spoil is not None:
-            spoil(worktree)
-        fill_cache(worktree, checkout / ".dvc/cache")
-        facts = Run(
-            run_id, "a test", "t <t@t>", git(checkout, "rev-parse", "main"), (), "2026-01-01T00:00:00Z",
-            "2026-01-01T00:10:00Z", [StageOutcome(name, "done", 1.0) for name in ORDER],
-        )  # fmt: skip
-        return commit_candidate(worktree, replace(facts, **changes), signing_key(checkout))
-
-    return run
+    """`finish_run` in the checkout."""
+    return partial(finish_run, checkout)

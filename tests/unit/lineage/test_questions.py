@@ -17,7 +17,7 @@ from tavr_records.errors import InputError
 from tavr_records.manifest import read_manifest, write_manifest
 from tavr_records.schemas import CachedClip, Consumed
 
-from .conftest import CLIPS, Finish, git
+from .conftest import CLIPS, Finish, commit, git
 
 FIRST, SECOND = "20260101-00000001", "20260102-00000002"
 ALL = {"stage1", "stage2", "stage3"}
@@ -78,7 +78,7 @@ def test_a_table_that_was_swapped_is_not_answered_from(finish: Finish, checkout:
     worktree = checkout / ".runs" / FIRST
     table = worktree / "reports/lineage/consumption.parquet"
     table.write_bytes(table.read_bytes() + b" ")
-    git(worktree, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-am", "swap")
+    commit(worktree, "swap")
     with pytest.raises(InputError, match="not the table that the record names"):
         who_used(checkout, CLIPS[0].clip_id)
 
