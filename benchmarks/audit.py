@@ -1,8 +1,8 @@
 """`python -m benchmarks.audit`: seconds of the audit at the size of a full training, and how they grow.
 
 A run of two trainings is made by hand: a ledger of so many rows of two clips each, over as many clips as TalkVid has
-records. Timed are: building the record, the first answer (the index reads the new run), later ones of `tavr who-used` as
-a user starts it, and verifying the run. Seconds are of this machine; `growth` is against a tenth of the rows.
+records. Timed are: building the record, the first answer (the index reads the new run), later ones of `tavr who-used`
+as a user starts it, and verifying the run. Seconds are of this machine; `growth` is against a tenth of the rows.
 """
 
 import argparse
