@@ -4,14 +4,14 @@ It is a run with a cache, a `.work` and a worktree of its own below `.work/repro
 """
 
 import fcntl
-import os
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tavr_lineage.git import GitError, git
 from tavr_records.errors import InputError
@@ -56,13 +56,28 @@ def plan_reproduction(root: Path, run_id: str, profile: str, start: str) -> Repr
     return Reproduction(root, request)
 
 
-def open_reproduction(run: Reproduction, params: bytes, tell: Tell) -> int:
-    """Make a fresh worktree ready; returns the lock that holds it until this process ends.
+@contextmanager
+def holding(run: Reproduction) -> Generator[None]:
+    """Keep other processes from reproducing the same run at the same time.
 
     Raises:
-        InputError: another process reproduces the same run; the environment cannot be made.
+        InputError: one does.
     """
-    held = _hold(run)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{run.folder}: another process reproduces this run; wait for it") from error
+        yield
+
+
+def open_reproduction(run: Reproduction, params: bytes, tell: Tell) -> None:
+    """Make a fresh worktree ready; what an earlier reproduction of the run left is removed.
+
+    Raises:
+        InputError: the environment cannot be made, or an input not be pulled.
+    """
     close_reproduction(run)
     tell(f"checking out {run.request.start[:12]}")
     git(run.root, "worktree", "add", "--quiet", "--detach", str(run.tree), run.request.start)
@@ -71,7 +86,6 @@ def open_reproduction(run: Reproduction, params: bytes, tell: Tell) -> int:
     share_state(run)
     make_pinned_environment(run, tell)
     _pull_inputs(run, tell)
-    return held
 
 
 def close_reproduction(run: Reproduction) -> None:
@@ -94,16 +108,16 @@ def make_pinned_environment(run: RunFolder, tell: Tell) -> None:
     if not (run.tree / "pyproject.toml").is_file():
         return
     tell("making the environment from requirements.lock, by hash")
-    uv = find_uv(run.root)
-    place = str(run.tree / ".venv")
-    _demand(run, [uv, "venv", "--quiet", "--offline", "--python", sys.executable, place])
-    pinned = [uv, "pip", "install", "--quiet", "--python", place, "--require-hashes", "--no-deps"]
-    listed = ["-r", "requirements.lock"]
-    if run_in_worktree(run, [*pinned, "--offline", *listed], []) != 0:
-        tell("not every package is in uv's cache: fetching the rest")
-        _demand(run, [*pinned, *listed])
+    uv, place = find_uv(run.root), str(run.tree / ".venv")
     own = [argument for folder in _members(run.tree) for argument in ("-e", str(folder))]
-    _demand(run, [uv, "pip", "install", "--quiet", "--python", place, "--offline", "--no-deps", *own])
+    with TemporaryDirectory() as outside:  # inside a project uv would add the project's own constraints, without hashes
+        install = [uv, "--directory", outside, "pip", "install", "--quiet", "--python", place, "--no-deps"]
+        pinned = ["--require-hashes", "-r", str(run.tree / "requirements.lock")]
+        _demand(run, [uv, "--directory", outside, "venv", "--quiet", "--offline", "--python", sys.executable, place])
+        if run_in_worktree(run, [*install, "--offline", *pinned], []) != 0:
+            tell("not every package is in uv's cache: fetching the rest")
+            _demand(run, [*install, *pinned])
+        _demand(run, [*install, "--offline", *own])
 
 
 def _demand(run: RunFolder, command: list[str]) -> None:
@@ -134,14 +148,3 @@ def _pull_inputs(run: RunFolder, tell: Tell) -> None:
     lines: list[str] = []
     if run_in_worktree(run, ["dvc", "pull", "--quiet", *tracked], lines) != 0:
         raise InputError(f"{tracked[0]}: cannot be pulled ({lines[-1] if lines else 'no message'}); mend the remote")
-
-
-def _hold(run: Reproduction) -> int:
-    run.folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(run.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise InputError(f"{run.folder}: another process reproduces this run; wait for it") from error
-    return descriptor

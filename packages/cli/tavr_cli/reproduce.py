@@ -1,6 +1,5 @@
 """`tavr reproduce`: make a model a second time from its record, and say stage by stage whether it came out the same."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tavr_flows.reproduction import (
     PARAMS,
     Reproduction,
     close_reproduction,
+    holding,
     open_reproduction,
     plan_reproduction,
 )
@@ -107,13 +107,13 @@ def reproduce_model(root: Path, model: str, keep: bool, tolerance: float, ears: 
     params = read_file(root, dossier.commit, PARAMS)
     if params is None:
         raise InputError(f"{dossier.name}: commit {dossier.commit[:12]} has no {PARAMS}; name a finished run")
-    try:
-        held = open_reproduction(run, params, ears.tell)
-        stages = list(_run_stages(run, Original(root, dossier, tolerance), order, ears))
-        os.close(held)
-    finally:
-        if not keep:
-            close_reproduction(run)
+    with holding(run):
+        try:
+            open_reproduction(run, params, ears.tell)
+            stages = list(_run_stages(run, Original(root, dossier, tolerance), order, ears))
+        finally:
+            if not keep:
+                close_reproduction(run)
     worst = max((stage.state for stage in stages), key=_ORDER.index, default=EQUAL)
     return Answer(*told, worst, platform, {}, stages, str(run.tree) if keep else "")
 

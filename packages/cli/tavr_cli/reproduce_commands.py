@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tavr_cli.reproduce import Answer
     from tavr_cli.stage_comparison import StageComparison
 
-EXIT_VERIFICATION_FAILED = 4
+EXIT_VERIFICATION_FAILED, EXIT_INTERRUPTED = 4, 130
 _LINE_SECONDS = 10.0
 _MEANING = {
     "equal": "every stage gave the same bytes",
@@ -39,7 +39,11 @@ def reproduce(
     from tavr_cli.reproduce import Ears, reproduce_model
 
     bar = _Bar()
-    answer = reproduce_model(Path.cwd(), model, keep, tolerance, Ears(bar.tell, bar.show))
+    try:
+        answer = reproduce_model(Path.cwd(), model, keep, tolerance, Ears(bar.tell, bar.show))
+    except KeyboardInterrupt as interrupt:
+        bar.tell("tavr: interrupted; nothing is left of the reproduction")
+        raise typer.Exit(EXIT_INTERRUPTED) from interrupt
     if as_json:
         print(json.dumps(answer.to_json(), indent=2, sort_keys=True))
     else:

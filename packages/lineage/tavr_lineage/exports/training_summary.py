@@ -106,11 +106,12 @@ def _online(dossier: Dossier) -> list[Block]:
         host for row in _rows(dossier) if (parts := urlsplit(row["origin"])).scheme in _WEB and (host := parts.hostname)
     )
     dates = sorted(row["retrieved_at"] for row in _rows(dossier) if urlsplit(row["origin"]).scheme in _WEB)
+    nothing = "nothing was fetched over the web" if _rows(dossier) else UNSTATED
     told: list[Block] = [
         Fields(
             {
                 "Crawlers used, their names and behaviour": UNSTATED,
-                "Period of data collection": f"{dates[0]} to {dates[-1]}" if dates else UNSTATED,
+                "Period of data collection": f"{dates[0]} to {dates[-1]}" if dates else nothing,
                 "Sections fetched over the web": str(len(dates)) if _rows(dossier) else UNSTATED,
             }
         )
