@@ -37,6 +37,8 @@ setup: .venv/.synced ## install everything into .venv (uv is fetched when missin
 lock: | $(filter .tools/%,$(UV)) ## resolve anew and write requirements.lock
 	$(UV) lock --upgrade
 	$(UV) export --all-packages --no-emit-workspace --no-header --quiet --format requirements-txt -o requirements.lock
+	$(UV) sync --all-packages --quiet
+	$(RUN) python -m tavr_lineage.exports.licences requirements.lock requirements.licences.json
 
 params: setup ## compose conf/ into params.yaml (PROFILE=tiny)
 	$(RUN) tavr params --profile $(PROFILE)

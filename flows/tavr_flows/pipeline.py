@@ -46,7 +46,8 @@ def read_pipeline(folder: Path, environment: Mapping[str, str], checkout: bool) 
 
     try:
         with Repo(str(folder)) as repo:
-            if checkout and (folder / "dvc.lock").is_file():
+            inputs = any(stage.is_data_source for stage in repo.index.stages)
+            if checkout and (inputs or (folder / "dvc.lock").is_file()):
                 repo.checkout(force=True, allow_missing=True)
             return _read(repo)
     except DvcException as error:
@@ -54,11 +55,17 @@ def read_pipeline(folder: Path, environment: Mapping[str, str], checkout: bool) 
 
 
 def _read(repo: Any) -> Pipeline:
+    """The stages that run a command; a file that DVC tracks by itself (`<file>.dvc`) is an input, not a stage."""
     graph = repo.index.graph
-    stages = {stage: str(getattr(stage, "name", "") or stage.relpath) for stage in graph}
-    upstream = {name: frozenset(stages[dep] for dep in graph.successors(stage)) for stage, name in stages.items()}
+    stages = {stage: str(stage.name) for stage in graph if not stage.is_data_source}
+    upstream = {
+        name: frozenset(stages[dep] for dep in graph.successors(stage) if dep in stages)
+        for stage, name in stages.items()
+    }
     order: list[str] = []
-    waiting = [stages[stage] for stage in repo.index.stages]  # as written, where the graph leaves it open
+    waiting = [
+        stages[stage] for stage in repo.index.stages if stage in stages
+    ]  # as written, where the graph leaves it open
     while waiting:
         ready = next(name for name in waiting if upstream[name] <= set(order))
         order.append(ready)

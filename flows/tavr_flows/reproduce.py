@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,11 @@ class Transcript:
 
 
 def reproduce(
-    run: RunFolder, stage: str, tell: Callable[[str], None], progress: Callable[[float, str], None]
+    run: RunFolder,
+    stage: str,
+    tell: Callable[[str], None],
+    progress: Callable[[float, str], None],
+    options: Sequence[str] = (),
 ) -> StageOutcome:
     """Let DVC bring one stage up to date in the run's worktree.
 
@@ -60,14 +64,15 @@ def reproduce(
         stage: name of the DVC stage.
         tell: called with each line of output.
         progress: called with (percent, line) of each progress bar update.
+        options: more options of `dvc repro`.
     """
     environment = stage_environment(run)
     dvc = shutil.which("dvc", path=environment["PATH"]) or "dvc"
     command = Command(
-        [dvc, "--wait-for-lock", "repro", "--single-item", stage],
+        [dvc, "--wait-for-lock", "repro", "--single-item", *options, stage],
         run.tree,
         environment,
-        lock=run.root / ".work" / "locks" / f"{stage}.lock",
+        lock=run.work / "locks" / f"{stage}.lock",
     )
     transcript = Transcript()
     log = run.folder / "logs" / f"{stage}.log"

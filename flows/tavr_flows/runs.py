@@ -63,6 +63,16 @@ class RunFolder:
         return self.folder / "tree"
 
     @property
+    def work(self) -> Path:
+        """Resumable state and memos of the stages, shared by all runs of the checkout."""
+        return self.root / ".work"
+
+    @property
+    def cache(self) -> Path:
+        """DVC's cache, shared by all runs of the checkout."""
+        return self.root / ".dvc" / "cache"
+
+    @property
     def branch(self) -> str:
         """The branch that holds the candidate."""
         return f"run/{self.request.run_id}"

@@ -28,7 +28,7 @@ def open_worktree(run: RunFolder, tell: Tell) -> None:
     if fresh:
         tell(f"run {run.request.run_id}: worktree {run.tree} on branch {run.branch}")
         _add_worktree(run)
-    _share(run)
+    share_state(run)
     _make_environment(run, tell)
     _compose(run)
     if fresh and run.request.base:
@@ -56,8 +56,8 @@ def stage_environment(run: RunFolder) -> dict[str, str]:
     return {
         **values,
         **OFFLINE,
-        "TAVR_WORK": str(run.root / ".work"),
-        "DVC_SITE_CACHE_DIR": str(run.root / ".work" / "dvc"),
+        "TAVR_WORK": str(run.work),
+        "DVC_SITE_CACHE_DIR": str(run.work / "dvc"),
         "TQDM_MININTERVAL": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -69,19 +69,18 @@ def _add_worktree(run: RunFolder) -> None:
     git(run.root, "worktree", "add", "--quiet", "--force", "-B", run.branch, str(run.tree), run.request.start)
 
 
-def _share(run: RunFolder) -> None:
-    """Point DVC at the main checkout's cache, and `.work` at its resumable state."""
-    cache = run.root / ".dvc" / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
+def share_state(run: RunFolder) -> None:
+    """Point DVC in the worktree at the run's cache, and `.work` at its resumable state."""
+    run.cache.mkdir(parents=True, exist_ok=True)
     local = run.tree / ".dvc" / "config.local"
     local.parent.mkdir(exist_ok=True)
     shared = run.root / ".dvc" / "config.local"
     text = shared.read_text(encoding="utf-8") if shared.is_file() else ""
-    local.write_text(f"{text}\n[cache]\n    dir = {cache}\n", encoding="utf-8")
+    local.write_text(f"{text}\n[cache]\n    dir = {run.cache}\n", encoding="utf-8")
     work = run.tree / ".work"
     if not work.is_symlink():
-        (run.root / ".work").mkdir(exist_ok=True)
-        work.symlink_to(run.root / ".work", target_is_directory=True)
+        run.work.mkdir(parents=True, exist_ok=True)
+        work.symlink_to(run.work, target_is_directory=True)
 
 
 def _make_environment(run: RunFolder, tell: Tell) -> None:
@@ -98,7 +97,7 @@ def _make_environment(run: RunFolder, tell: Tell) -> None:
         shutil.copyfile(run.root / "uv.lock", run.tree / "uv.lock")
     command = [find_uv(run.root), "sync", "--all-packages", "--offline", "--quiet"]
     lines: list[str] = []
-    if _run(run, command, lines) != 0:
+    if run_in_worktree(run, command, lines) != 0:
         told = lines[-1] if lines else "no message"
         raise InputError(f"{run.tree}: its environment cannot be made offline ({told}); run `make setup` with network")
     done.touch()
@@ -126,11 +125,13 @@ def _compose(run: RunFolder) -> None:
         return
     lines: list[str] = []
     command = ["tavr", "params", "--profile", run.request.profile, *run.request.overrides]
-    if _run(run, command, lines) != 0:
+    if run_in_worktree(run, command, lines) != 0:
         raise InputError(lines[-1] if lines else "params: cannot be composed; run `tavr params` to see why")
 
 
-def _run(run: RunFolder, command: list[str], lines: list[str]) -> int:
+def run_in_worktree(run: RunFolder, command: list[str], lines: list[str]) -> int:
+    """Run a command with the worktree's own environment; its output goes to `lines`, its exit code comes back."""
+
     def keep(line: str, progress: bool) -> None:
         if not progress:
             lines.append(line)

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,9 @@ import yaml
 from rows import make_clip
 from tavr_lineage import git as git_module
 from tavr_lineage.candidate import Candidate, commit_candidate
+from tavr_lineage.exports.dossier import Dossier, open_dossier
 from tavr_lineage.keys import signing_key
+from tavr_lineage.promotion import promote
 from tavr_lineage.record import Run, StageOutcome
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import (
@@ -180,3 +183,36 @@ def finish_run(
 def finish(checkout: Path) -> Finish:
     """`finish_run` in the checkout."""
     return partial(finish_run, checkout)
+
+
+EXPORTED = "20260101-00000001"
+DEPS = {
+    "sources": [{"path": "packages/sources/tavr_sources", "md5": "2" * 32}, {"path": "sources.lock", "md5": "1" * 32}],
+    "check_ingest": [{"path": "data/ingest", "md5": "3" * 32 + ".dir", "size": 10, "nfiles": 2}],
+    "stage1": [{"path": "data/latents", "md5": "5" * 32 + ".dir"}, {"path": "requirements.lock", "md5": "6" * 32}],
+}
+REQUIREMENTS = b"""\
+numpy==2.3.1 \\
+    --hash=sha256:%s \\
+    --hash=sha256:%s
+    # via tavr-lineage
+pywin32==311 ; sys_platform == 'win32' \\
+    --hash=sha256:%s
+    # via something
+""" % (b"a" * 64, b"b" * 64, b"c" * 64)
+
+
+@pytest.fixture
+def dossier(finish: Finish, checkout: Path) -> Dossier:
+    """A promoted candidate as its exports see it, with what the small checkout has no files for."""
+    finish(EXPORTED)
+    promote(checkout, EXPORTED, "dev")
+    found = open_dossier(checkout, "dev")
+    record = deepcopy(dict(found.record))
+    for stage, deps in DEPS.items():
+        record["dvc"]["stages"].setdefault(stage, {})["deps"] = deps
+    record["benchmark"]["metrics"]["methods"] = {
+        "base": {"id_target": {"mean": 0.2, "low": 0.1, "high": 0.3, "pairs": 4}},
+        "ours": {"id_target": {"mean": 0.5, "low": 0.4, "high": 0.6, "pairs": 4}, "sync_c": {"mean": None, "pairs": 4}},
+    }
+    return replace(found, record=record, requirements=REQUIREMENTS, licences={"numpy==2.3.1": "BSD-3-Clause"})
