@@ -9,7 +9,7 @@ import typer
 from tavr_records.errors import InputError, RefusedError
 from tavr_records.process import explain
 
-from tavr_cli import lineage_commands
+from tavr_cli import lineage_commands, publish_commands
 
 EXIT_BAD_INPUT, EXIT_DENIED, EXIT_INTERRUPTED = 2, 3, 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -18,6 +18,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Values of conf/ to 
 
 
 lineage_commands.register(app)
+publish_commands.register(app)
 
 
 @app.callback()

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from rows import make_clip
+from s3_server import S3Server, rclone_server
 from tavr_lineage import git as git_module
 from tavr_lineage.candidate import Candidate, commit_candidate
 from tavr_lineage.keys import signing_key
@@ -169,3 +172,20 @@ def finish(checkout: Path) -> Finish:
         return commit_candidate(worktree, replace(facts, **changes), signing_key(checkout))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Server]:
+    """One rclone server for the session."""
+    with rclone_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server as this test's configured storage, under a prefix of its own."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TAVR_S3_"))]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment(f"test/{uuid.uuid4().hex[:8]}").items():
+        monkeypatch.setenv(name, value)
+    return s3_server

@@ -1,0 +1,105 @@
+"""What an S3 server holds to, found out with a throw-away object: servers differ, and some take a header and ignore it."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tavr_lineage.storage import (
+    ABSENT,
+    ConflictError,
+    Storage,
+    UnsupportedError,
+    base64_sha256,
+    delete_object,
+    explained,
+    object_lock,
+    read_object,
+    write_object,
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """What was found.
+
+    Attributes:
+        conditional_writes: both `If-None-Match: *` and `If-Match` are enforced.
+        checksums: an upload whose SHA-256 does not fit is refused, so that a stored checksum proves the bytes.
+        object_lock: what Object Lock does by default here; None when the bucket has none.
+    """
+
+    conditional_writes: bool
+    checksums: bool
+    object_lock: str | None
+
+    def describe(self) -> list[str]:
+        """The findings in words."""
+        return [
+            "conditional writes are enforced: of two publications at once the server lets one win"
+            if self.conditional_writes
+            else "conditional writes are NOT enforced: publications take turns by lock objects, and git decides",
+            "SHA-256 is checked by the server on upload"
+            if self.checksums
+            else "SHA-256 is NOT checked by the server: every byte is read back after upload",
+            f"Object Lock: {self.object_lock}" if self.object_lock else "the bucket has no Object Lock",
+        ]
+
+
+def probe(storage: Storage) -> Server:
+    """Ask the server by doing; leaves nothing behind.
+
+    Raises:
+        InputError: no bucket, no permission, wrong credentials, no answer.
+    """
+    path = f".probe/{uuid.uuid4().hex}"
+    write_object(storage, path, b"first")
+    try:
+        return Server(_conditional(storage, path), _checksums(storage, path), object_lock(storage))
+    finally:
+        delete_object(storage, path)
+
+
+def _conditional(storage: Storage, path: str) -> bool:
+    stored = read_object(storage, path)
+    etag = stored.etag if stored is not None else ""
+    refused = _refused(storage, path, ABSENT) and _refused(storage, path, '"00000000000000000000000000000000"')
+    return refused and not _refused(storage, path, etag)
+
+
+def _refused(storage: Storage, path: str, expect: str) -> bool:
+    try:
+        write_object(storage, path, b"second", expect)
+    except ConflictError:
+        return True
+    except UnsupportedError:
+        return False
+    return False
+
+
+def _checksums(storage: Storage, path: str) -> bool:
+    try:
+        with explained(storage, "probe the server"):
+            _put_with_wrong_checksum(storage, path)
+    except _WrongChecksumError:
+        return True
+    return False
+
+
+class _WrongChecksumError(Exception):
+    """The server noticed."""
+
+
+def _put_with_wrong_checksum(storage: Storage, path: str) -> None:
+    place: dict[str, Any] = {"Bucket": storage.bucket, "Key": storage.key(path)}
+    try:
+        storage.client.put_object(**place, Body=b"third", ChecksumSHA256=base64_sha256(b"another"))
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in (
+            "BadDigest",
+            "XAmzContentChecksumMismatch",
+            "InvalidRequest",
+        ):
+            raise _WrongChecksumError from error
+        raise
