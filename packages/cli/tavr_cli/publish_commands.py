@@ -109,7 +109,9 @@ def receipts(
             print(f"{copy.path}: {copy.problem}")
             continue
         state = f"returned {copy.returned_at}" if copy.returned_at else "deployed"
-        print(f"{receipt.version} {receipt.stage or '-'} {receipt.who}@{receipt.host} {receipt.at} {state} {copy.problem}")
+        print(
+            f"{receipt.version} {receipt.stage or '-'} {receipt.who}@{receipt.host} {receipt.at} {state} {copy.problem}"
+        )
     if not copies:
         print("nobody pulled it")
 

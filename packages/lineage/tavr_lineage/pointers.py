@@ -82,11 +82,10 @@ def parse_pointer(data: bytes, where: str) -> Pointer:
         document = cast("dict[str, Any]", json.loads(data))
         pointer = Pointer(**document)
         types = {name: type(value) for name, value in document.items()}
-        expected = {name: int if name == "counter" else str for name in types}
-        if types != expected or canonical_json(document) != data:
-            raise TypeError("a field of another type, or not canonical JSON")
     except (ValueError, TypeError) as error:
         raise VerificationError(f"{where}: not a pointer ({error}); publish the stage again") from error
+    if types != {name: int if name == "counter" else str for name in types} or canonical_json(document) != data:
+        raise VerificationError(f"{where}: not a pointer (a field of another type, or not canonical JSON)")
     return pointer
 
 
@@ -141,7 +140,7 @@ def _check_claim(where: str, version: str, stored: Stored, facts: Mapping[str, s
         )
 
 
-def move_pointer(
+def move_pointer(  # noqa: PLR0913 - where, what and by whose word
     storage: Storage, server: Server, artifact: str, stage: str, wanted: Pointer, known: Callable[[str], str | None]
 ) -> bool:
     """Let the stage's pointer follow an assignment; False when it already does.

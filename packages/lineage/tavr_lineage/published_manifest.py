@@ -61,10 +61,12 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         document = cast("dict[str, Any]", json.loads(data))
         document["files"] = tuple(PublishedFile(**entry) for entry in document["files"])
         manifest = Manifest(**document)
-        if manifest.schema_version != SCHEMA_VERSION or manifest_bytes(manifest) != data:
-            raise ValueError(f"schema_version {manifest.schema_version!r}, or not canonical JSON")
-    except (ValueError, TypeError, KeyError) as error:
+        canonical = manifest_bytes(manifest) == data
+        typed = all(type(entry.size) is int for entry in manifest.files) and bool(manifest.tags.items())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise VerificationError(f"{where}: not a manifest ({error}); publish the version again") from error
+    if manifest.schema_version != SCHEMA_VERSION or not canonical or not typed:
+        raise VerificationError(f"{where}: not a manifest (another schema version or type, or not canonical JSON)")
     return manifest
 
 

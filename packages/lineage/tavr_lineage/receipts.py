@@ -1,7 +1,7 @@
 """Receipts: who holds a copy of a published model. "Deployed" means pulled and not returned.
 
-A receipt is a DSSE envelope signed with the puller's own key, at `<artifact>/receipts/<version>/<id>.pulled.json` and in
-the folder it came to; `<id>.returned.json`, signed with the same key, says that the folder is gone.
+A receipt is a DSSE envelope signed with the puller's own key, at `<artifact>/receipts/<version>/<id>.pulled.json` and
+in the folder it came to; `<id>.returned.json`, signed with the same key, says that the folder is gone.
 """
 
 import getpass
@@ -27,6 +27,7 @@ PAYLOAD_TYPE = "application/vnd.tavr.receipt+json"
 RECEIPT = "receipt.json"
 SCHEMA_VERSION = 1
 PULLED, RETURNED = "pulled", "returned"
+_NUMBERS = ("schema_version", "counter")
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,11 @@ def open_receipt(data: bytes, where: str) -> Receipt:
         payload = _payload(data)
         document = cast("dict[str, Any]", json.loads(payload))
         receipt = Receipt(**document)
-        typed = all(
-            isinstance(value, int if name in ("schema_version", "counter") else str) for name, value in document.items()
-        )
-        if not typed or receipt.schema_version != SCHEMA_VERSION or canonical_json(document) != payload:
-            raise TypeError("a field of another type, another schema version, or not canonical JSON")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise VerificationError(f"{where}: not a receipt ({error!r})") from error
+    typed = all(type(value) is (int if name in _NUMBERS else str) for name, value in document.items())
+    if not typed or receipt.schema_version != SCHEMA_VERSION or canonical_json(document) != payload:
+        raise VerificationError(f"{where}: not a receipt (another schema version or type, or not canonical JSON)")
     open_envelope(data, [receipt.public_key], where)
     return receipt
 
@@ -152,19 +151,19 @@ def _copy(storage: Storage, path: str, back: str) -> Copy:
         return Copy(path, None, "", "gone while it was read")
     try:
         receipt = open_receipt(stored.data, storage.url(path))
-        if receipt_path(receipt) != path:
-            raise VerificationError(f"{storage.url(path)}: the receipt is for {receipt_path(receipt)}")
     except VerificationError as error:
         return Copy(path, None, "", str(error))
+    if receipt_path(receipt) != path:
+        return Copy(path, None, "", f"{storage.url(path)}: the receipt is for {receipt_path(receipt)}")
     if not back:
         return Copy(path, receipt, "", "")
     try:
         again = read_object(storage, back)
         said = open_receipt(again.data if again is not None else b"", storage.url(back))
-        if replace(said, what=PULLED, at=receipt.at, who=receipt.who, host=receipt.host) != receipt:
-            raise VerificationError(f"{storage.url(back)}: returns something else than {receipt.id}")
     except VerificationError as error:
         return Copy(path, receipt, "", str(error))
+    if replace(said, what=PULLED, at=receipt.at, who=receipt.who, host=receipt.host) != receipt:
+        return Copy(path, receipt, "", f"{storage.url(back)}: returns something else than {receipt.id}")
     return Copy(path, receipt, said.at, "")
 
 

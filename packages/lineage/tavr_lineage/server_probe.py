@@ -1,4 +1,4 @@
-"""What an S3 server holds to, found out with a throw-away object: servers differ, and some take a header and ignore it."""
+"""What an S3 server holds to, found out with a throw-away object: some take a header and ignore it."""
 
 import uuid
 from dataclasses import dataclass

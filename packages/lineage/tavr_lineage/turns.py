@@ -77,9 +77,11 @@ def _others(storage: Storage, folder: str, own: str) -> list[Listed]:
         return listed or [Listed(own, 0, dt.datetime.now(dt.UTC))]
     live: list[Listed] = []
     for entry in listed:
+        if entry.path == own:
+            continue
         if (mine.modified - entry.modified).total_seconds() > LEASE:
             delete_object(storage, entry.path)
-        elif entry.path != own:
+        else:
             live.append(entry)
     return live
 

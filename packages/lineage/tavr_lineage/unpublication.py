@@ -16,6 +16,7 @@ from tavr_records.ids import canonical_json
 from tavr_lineage.clock import now
 from tavr_lineage.pointers import claim_path, list_stages, read_pointer, stage_path
 from tavr_lineage.storage import Storage, UnsupportedError, explained, list_objects, read_object, write_object
+from tavr_lineage.uploads import list_uploads
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,11 @@ def _why_kept(storage: Storage, place: Mapping[str, str], version_id: str) -> st
 
 def _abort_uploads(storage: Storage, folder: str) -> list[Removal]:
     done: list[Removal] = []
-    with explained(storage, f"list the unfinished uploads of {storage.url(folder)}"):
-        pages = storage.client.get_paginator("list_multipart_uploads")
-        for page in list(pages.paginate(Bucket=storage.bucket, Prefix=storage.key(folder))):
-            for entry in page.get("Uploads", []):
-                storage.client.abort_multipart_upload(
-                    Bucket=storage.bucket, Key=entry["Key"], UploadId=entry["UploadId"]
-                )
-                url = f"s3://{storage.bucket}/{entry['Key']}"
-                done.append(Removal(url, "unfinished upload", entry["UploadId"], removed=True, why=""))
+    with explained(storage, f"abort the unfinished uploads of {storage.url(folder)}"):
+        for entry in list_uploads(storage.client, storage.bucket, storage.key(folder)):
+            storage.client.abort_multipart_upload(Bucket=storage.bucket, Key=entry["Key"], UploadId=entry["UploadId"])
+            url = f"s3://{storage.bucket}/{entry['Key']}"
+            done.append(Removal(url, "unfinished upload", entry["UploadId"], removed=True, why=""))
     return done
 
 

@@ -21,6 +21,9 @@ PART = 8 * 2**20
 _MOST_PARTS = 9_000
 _THREADS = 4
 _READ_ATTEMPTS = 3
+_UPLOADS = (
+    3  # a server may drop an unfinished upload under us: another process completed it, or it gives up on a cut part
+)
 SHA256 = "sha256"
 Told = Callable[[int], None]
 
@@ -62,6 +65,9 @@ def upload(storage: Storage, path: str, source: Path, sha256: str, told: Told) -
             storage.client.put_object(**place, Body=data, Metadata={SHA256: sha256}, ChecksumSHA256=checksum)
             told(len(data))
             return len(data)
+        for _ in range(_UPLOADS - 1):
+            with contextlib.suppress(storage.client.exceptions.NoSuchUpload):
+                return _upload_parts(storage.client, place, source, sha256, parts, told)
         return _upload_parts(storage.client, place, source, sha256, parts, told)
 
 
@@ -103,7 +109,7 @@ def _upload_parts(  # noqa: PLR0913 - one call site; a record of these six would
 
 def _unfinished(client: Any, place: Mapping[str, str]) -> tuple[str | None, dict[int, dict[str, Any]]]:
     """The newest unfinished upload of the object and its parts by number; (None, {}) when there is none."""
-    found = [entry for entry in _uploads(client, place["Bucket"], place["Key"]) if entry["Key"] == place["Key"]]
+    found = [entry for entry in list_uploads(client, place["Bucket"], place["Key"]) if entry["Key"] == place["Key"]]
     if not found:
         return None, {}
     upload_id = max(found, key=lambda entry: entry["Initiated"])["UploadId"]
@@ -112,9 +118,13 @@ def _unfinished(client: Any, place: Mapping[str, str]) -> tuple[str | None, dict
     return upload_id, {part["PartNumber"]: part for part in parts}
 
 
-def _uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
-        yield from page.get("Uploads", [])
+def list_uploads(client: Any, bucket: str, prefix: str) -> list[dict[str, Any]]:
+    """The unfinished uploads of a bucket whose key starts with `prefix`."""
+    try:
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+        return [entry for page in pages for entry in page.get("Uploads", [])]
+    except client.exceptions.NoSuchUpload:  # rclone's word for a bucket that never had one
+        return []
 
 
 def is_there(storage: Storage, path: str, size: int, sha256: str) -> bool:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from counting_proxy import counting_proxy
+from hypothesis import given
+from hypothesis import strategies as st
 from publishable import BIG, PRETRAINED, publishable
 from s3_server import ACCESS_KEY, BUCKET, S3Server, free_port
 from tavr_lineage.log import read_log
@@ -18,11 +22,14 @@ from tavr_lineage.publication import publish, publish_version
 from tavr_lineage.published_manifest import read_manifest
 from tavr_lineage.server_probe import probe
 from tavr_lineage.storage import Storage, list_objects, need_storage, open_storage, write_object
+from tavr_lineage.uploads import PART, list_uploads, split, upload, verify
 from tavr_records.errors import InputError, RefusedError, VerificationError
+from tavr_records.ids import sha256_file
 
 from .conftest import Finish
 
 FIRST, SECOND = "20260101-00000001", "20260102-00000002"
+LIMIT = 34 * 2**20  # four parts of 8 MiB travel at once, so one at least is whole after 32 MiB
 
 
 def storage() -> Storage:
@@ -118,9 +125,9 @@ def test_a_killed_upload_carries_on_where_it_was(
         monkeypatch.setenv("TAVR_S3_ENDPOINT", proxy.endpoint)
         command = [sys.executable, "-c", PUBLISH, str(checkout), "v0.0.1"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        proxy.reset(limit=26 * 2**20, at_limit=lambda: os.kill(process.pid, signal.SIGKILL))
-        process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL
+        proxy.reset(limit=LIMIT, at_limit=lambda: os.kill(process.pid, signal.SIGKILL))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, errors.decode()
         killed_at = proxy.sent
         assert not any(path.endswith(("manifest.json", "stages/dev.json")) for path in paths_at(s3))
         proxy.reset()
@@ -147,8 +154,8 @@ def test_a_broken_connection_is_one_line_and_the_next_run_carries_on(
     promotion = promote(checkout, FIRST, "dev")
     with counting_proxy(s3.endpoint) as proxy:
         monkeypatch.setenv("TAVR_S3_ENDPOINT", proxy.endpoint)
-        proxy.reset(limit=20 * 2**20)
-        with pytest.raises(InputError, match="no answer from http://127.0.0.1") as caught:
+        proxy.reset(limit=LIMIT)
+        with pytest.raises(InputError, match="no answer from") as caught:
             publish(checkout, promotion)
         assert "\n" not in str(caught.value)
         proxy.reset()
@@ -157,9 +164,7 @@ def test_a_broken_connection_is_one_line_and_the_next_run_carries_on(
     assert done.sent < BIG
 
 
-def test_wrong_credentials_bucket_and_address_are_one_line_each(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_credentials_bucket_and_address_are_one_line_each(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def complaint() -> str:
         with pytest.raises(InputError) as caught:
             probe(storage())
@@ -233,3 +238,31 @@ def test_another_manifest_under_the_version_is_not_overwritten(finish: Finish, c
     write_object(storage(), "tavr/v0.0.1/manifest.json", json.dumps({"files": []}).encode())
     with pytest.raises(VerificationError, match="differs from what this checkout publishes"):
         publish(checkout, promotion)
+
+
+def test_an_upload_that_somebody_aborted_is_started_again(s3: S3Server, tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(random.Random(3).randbytes(3 * PART + 5))
+    aborted: list[str] = []
+
+    def told(count: int) -> None:
+        if aborted:
+            return
+        for entry in list_uploads(storage().client, BUCKET, storage().key("")):
+            storage().client.abort_multipart_upload(Bucket=BUCKET, Key=entry["Key"], UploadId=entry["UploadId"])
+            aborted.append(entry["UploadId"])
+
+    sent = upload(storage(), "tavr/file", source, sha256_file(source), told)
+    assert len(aborted) == 1
+    assert sent == source.stat().st_size
+    assert verify(storage(), "tavr/file", source, sha256_file(source), checksums=False) == "read back"
+
+
+@given(size=st.integers(0, 60 * 2**30))
+def test_parts_cover_a_file_once_within_the_limits_of_s3(size: int) -> None:
+    parts = split(size)
+    assert len(parts) <= 10_000
+    assert parts[0].offset == 0
+    assert sum(part.size for part in parts) == size
+    assert all(part.size >= 5 * 2**20 for part in parts[:-1])
+    assert all(after.offset == part.offset + part.size for part, after in pairwise(parts))
