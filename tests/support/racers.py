@@ -30,8 +30,10 @@ def race(folder: Path, kind: str, roots: dict[str, Path], trials: int) -> dict[s
 
 
 def _main(name: str, folder: Path, trials: int, kind: str, root: Path) -> None:
+    before = {"next": _base_pointer}.get(kind)
     actions: dict[str, Callable[[str, Path], None]] = {
         "pointer": _move_pointer,
+        "next": _move_on,
         "claim": _claim,
         "publish": _publish,
         "promotions": _publish_assignment,
@@ -40,6 +42,8 @@ def _main(name: str, folder: Path, trials: int, kind: str, root: Path) -> None:
     outcomes: list[str] = []
     for trial in range(trials):
         os.environ["TAVR_S3_URL"] = f"{url}/{trial}"
+        if before is not None:
+            before()
         _meet(folder, name, trial)
         outcomes.append(_outcome(actions[kind], name, root))
     (folder / f"{name}.json").write_text(json.dumps(outcomes))
@@ -72,6 +76,31 @@ def _move_pointer(name: str, root: Path) -> None:
     storage = need_storage()
     wanted = Pointer("v0.0.1", name, "0" * 64, "tavr#dev#1", f"tag of {name}", 1, "", "")
     ours = {wanted.tag: wanted.tag_object}
+    assert move_pointer(storage, probe(storage), "tavr", "dev", wanted, ours.get)
+
+
+_BASE = ("v0.0.1", "b" * 40, "0" * 64, "tavr#dev#1", "the tag both know", 1, "", "")
+
+
+def _base_pointer() -> None:
+    """The pointer that both racers start from."""
+    from tavr_lineage.pointers import Pointer, move_pointer
+    from tavr_lineage.server_probe import probe
+    from tavr_lineage.storage import need_storage
+
+    storage, pointer = need_storage(), Pointer(*_BASE)
+    move_pointer(storage, probe(storage), "tavr", "dev", pointer, {pointer.tag: pointer.tag_object}.get)
+
+
+def _move_on(name: str, root: Path) -> None:
+    """From the pointer both know to the next, each to one of its own."""
+    from tavr_lineage.pointers import Pointer, move_pointer
+    from tavr_lineage.server_probe import probe
+    from tavr_lineage.storage import need_storage
+
+    storage = need_storage()
+    wanted = Pointer("v0.0.2", name, "0" * 64, "tavr#dev#2", f"tag of {name}", 2, "", "")
+    ours = {wanted.tag: wanted.tag_object, _BASE[3]: _BASE[4]}
     assert move_pointer(storage, probe(storage), "tavr", "dev", wanted, ours.get)
 
 

@@ -25,10 +25,10 @@ class S3Server:
     endpoint: str
     folder: Path
 
-    def environment(self, prefix: str = "team/one") -> dict[str, str]:
+    def environment(self, prefix: str = "team/one", bucket: str = BUCKET) -> dict[str, str]:
         """What a user would set."""
         return {
-            "TAVR_S3_URL": f"s3://{BUCKET}/{prefix}",
+            "TAVR_S3_URL": f"s3://{bucket}/{prefix}",
             "TAVR_S3_ENDPOINT": self.endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,

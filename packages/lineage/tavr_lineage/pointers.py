@@ -165,8 +165,9 @@ def move_pointer(  # noqa: PLR0913 - where, what and by whose word
                 return False
             still_ours()
             told = {**asdict(wanted), "published_at": now(), "previous": before.tag if before is not None else ""}
+            expect = server.expected(stored.etag) if stored is not None else ABSENT
             try:
-                write_object(storage, path, canonical_json(told), stored.etag if stored is not None else ABSENT)
+                write_object(storage, path, canonical_json(told), expect)
             except (ConflictError, FileNotFoundError):
                 continue  # somebody moved it after we looked: judge the new one
             return True

@@ -25,14 +25,21 @@ class Server:
     """What was found.
 
     Attributes:
-        conditional_writes: both `If-None-Match: *` and `If-Match` are enforced.
+        conditional_writes: both `If-None-Match: *` and `If-Match` are enforced in this bucket (Ceph 16 enforces the
+            first only in buckets without versions).
+        bare_etags: `If-Match` compares etags without their quotes (Ceph).
         checksums: an upload whose SHA-256 does not fit is refused, so that a stored checksum proves the bytes.
         object_lock: what Object Lock does by default here; None when the bucket has none.
     """
 
     conditional_writes: bool
+    bare_etags: bool
     checksums: bool
     object_lock: str | None
+
+    def expected(self, etag: str) -> str:
+        """An object's etag in the form that this server compares."""
+        return etag.strip('"') if self.bare_etags else etag
 
     def describe(self) -> list[str]:
         """The findings in words."""
@@ -48,7 +55,7 @@ class Server:
 
 
 def probe(storage: Storage) -> Server:
-    """Ask the server by doing; leaves nothing behind.
+    """Ask the server by doing; its object is deleted again (a bucket with versions keeps them, a few bytes each).
 
     Raises:
         InputError: no bucket, no permission, wrong credentials, no answer.
@@ -56,16 +63,23 @@ def probe(storage: Storage) -> Server:
     path = f".probe/{uuid.uuid4().hex}"
     write_object(storage, path, b"first")
     try:
-        return Server(_conditional(storage, path), _checksums(storage, path), object_lock(storage))
+        refuses, bare = _conditional(storage, path)
+        return Server(refuses, bare, _checksums(storage, path), object_lock(storage))
     finally:
         delete_object(storage, path)
 
 
-def _conditional(storage: Storage, path: str) -> bool:
-    stored = read_object(storage, path)
-    etag = stored.etag if stored is not None else ""
-    refused = _refused(storage, path, ABSENT) and _refused(storage, path, '"00000000000000000000000000000000"')
-    return refused and not _refused(storage, path, etag)
+def _conditional(storage: Storage, path: str) -> tuple[bool, bool]:
+    """Whether a wrong condition is refused and a right one is not, and whether the right one must be without quotes."""
+    for bare in (False, True):
+        quote = "" if bare else '"'
+        stored = read_object(storage, path)
+        etag = stored.etag.strip('"') if stored is not None else ""
+        if not _refused(storage, path, ABSENT) or not _refused(storage, path, f"{quote}{'0' * 32}{quote}"):
+            return False, False
+        if not _refused(storage, path, f"{quote}{etag}{quote}"):
+            return True, bare
+    return False, False
 
 
 def _refused(storage: Storage, path: str, expect: str) -> bool:

@@ -28,7 +28,7 @@ TRIALS = pytest.param(20, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("trials", [4, TRIALS])
-@pytest.mark.parametrize("kind", ["pointer", "claim"])
+@pytest.mark.parametrize("kind", ["pointer", "next", "claim"])
 def test_of_two_processes_exactly_one_wins(
     kind: str,
     trials: int,
@@ -46,7 +46,7 @@ def test_of_two_processes_exactly_one_wins(
     url = os.environ["TAVR_S3_URL"]
     for trial, winner in enumerate(winners):
         monkeypatch.setenv("TAVR_S3_URL", f"{url}/{trial}")
-        path = "tavr/stages/dev.json" if kind == "pointer" else "tavr/claims/v0.0.1.json"
+        path = "tavr/claims/v0.0.1.json" if kind == "claim" else "tavr/stages/dev.json"
         stored = read_object(need_storage(), path)
         assert stored is not None
         assert f'"commit":"{winner}"' in stored.data.decode()
