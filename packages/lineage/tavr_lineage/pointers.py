@@ -15,7 +15,7 @@ from tavr_records.ids import canonical_json
 
 from tavr_lineage.clock import now
 from tavr_lineage.server_probe import Server
-from tavr_lineage.storage import ABSENT, ConflictError, Storage, Stored, list_objects, read_object, write_object
+from tavr_lineage.storage import ConflictError, Storage, Stored, list_objects, read_object, write_object
 from tavr_lineage.turns import turn
 
 _ATTEMPTS = 10
@@ -118,7 +118,7 @@ def claim_version(storage: Storage, server: Server, artifact: str, version: str,
         if stored is None:
             still_ours()
             try:
-                write_object(storage, path, canonical_json(dict(facts)), ABSENT)
+                write_object(storage, path, canonical_json(dict(facts)), server.expected(None))
             except ConflictError:
                 stored = read_object(storage, path)
     if stored is not None:
@@ -165,7 +165,7 @@ def move_pointer(  # noqa: PLR0913 - where, what and by whose word
                 return False
             still_ours()
             told = {**asdict(wanted), "published_at": now(), "previous": before.tag if before is not None else ""}
-            expect = server.expected(stored.etag) if stored is not None else ABSENT
+            expect = server.expected(stored.etag if stored is not None else None)
             try:
                 write_object(storage, path, canonical_json(told), expect)
             except (ConflictError, FileNotFoundError):

@@ -37,8 +37,12 @@ class Server:
     checksums: bool
     object_lock: str | None
 
-    def expected(self, etag: str) -> str:
-        """An object's etag in the form that this server compares."""
+    def expected(self, etag: str | None) -> str | None:
+        """What a write that replaces `etag` (None: nothing) is to expect; None where the server cannot be asked to."""
+        if not self.conditional_writes:
+            return None
+        if etag is None:
+            return ABSENT
         return etag.strip('"') if self.bare_etags else etag
 
     def describe(self) -> list[str]:
