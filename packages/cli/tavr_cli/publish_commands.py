@@ -1,11 +1,10 @@
 """`tavr publish`, `pull`, `return` and `receipts`: a model's way to the bucket and out of it."""
 
-import json
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tavr_records.errors import VerificationError
@@ -36,7 +35,9 @@ def publish(
     with _refusing(), _progress(quiet=as_json) as told:
         done = publish_version(Path.cwd(), version, told)
     if as_json:
-        _print_json(asdict(done))
+        from tavr_cli.main import print_json
+
+        print_json(asdict(done))
         return
     held = f", and holds {', '.join(done.stages)} there" if done.stages else ""
     print(f"{done.version} is at {done.url}{held}")
@@ -64,7 +65,9 @@ def pull(
     with _refusing(), _progress(quiet=as_json) as told:
         done = fetch(need_storage(), name, out.resolve(), find_reader(Path.cwd(), keys), told)
     if as_json:
-        _print_json({**asdict(done), "folder": str(done.folder)})
+        from tavr_cli.main import print_json
+
+        print_json({**asdict(done), "folder": str(done.folder)})
     else:
         print(f"{done.folder}: {done.receipt.artifact} {done.receipt.version}, {done.files} files, verified")
         print(f"{done.fetched} bytes fetched, {done.kept} were here; receipt {done.receipt.id}")
@@ -83,7 +86,9 @@ def give_back(
     with _refusing():
         receipt = delete(need_storage(), folder.resolve(), find_signer(Path.cwd()))
     if as_json:
-        _print_json(asdict(receipt))
+        from tavr_cli.main import print_json
+
+        print_json(asdict(receipt))
     else:
         print(f"{folder}: deleted; {receipt.artifact} {receipt.version} is returned (receipt {receipt.id})")
 
@@ -101,7 +106,9 @@ def receipts(
 
     copies = list_receipts(need_storage(), model, version)
     if as_json:
-        _print_json([{**asdict(copy), "deployed": copy.deployed} for copy in copies])
+        from tavr_cli.main import print_json
+
+        print_json([{**asdict(copy), "deployed": copy.deployed} for copy in copies])
         return
     for copy in copies:
         receipt = copy.receipt
@@ -142,7 +149,3 @@ def _progress(*, quiet: bool) -> Generator["Progress"]:
             bars.update(tasks[path], completed=done)
 
         yield told
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, sort_keys=True))

@@ -177,8 +177,8 @@ def push_tags(root: Path, tags: Sequence[str]) -> None:
         git(root, "push", "--atomic", "--quiet", remote, *(f"refs/tags/{tag}" for tag in tags))
     except GitError as error:
         raise RefusedError(
-            f"{remote} does not take {', '.join(tags)} ({str(error).splitlines()[-1]}): another checkout was faster, or "
-            "no permission; `git fetch --tags` and promote again"
+            f"{remote} does not take {', '.join(tags)} ({str(error).splitlines()[-1]}): another checkout was faster, "
+            "or no permission; `git fetch --tags` and promote again"
         ) from error
 
 

@@ -175,7 +175,9 @@ def _fetch(  # noqa: PLR0913 - as above
     return fetched
 
 
-def _append(storage: Storage, path: str, target: Path, start: int, entry: PublishedFile, told: Progress) -> int:
+def _append(  # noqa: PLR0913 - as above
+    storage: Storage, path: str, target: Path, start: int, entry: PublishedFile, told: Progress
+) -> int:
     done = start
     with target.open("ab") as file:
         try:

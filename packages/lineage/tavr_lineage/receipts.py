@@ -146,25 +146,28 @@ def list_receipts(storage: Storage, artifact: str, version: str | None = None) -
 
 
 def _copy(storage: Storage, path: str, back: str) -> Copy:
-    stored = read_object(storage, path)
-    if stored is None:
-        return Copy(path, None, "", "gone while it was read")
     try:
-        receipt = open_receipt(stored.data, storage.url(path))
+        receipt = _read(storage, path)
     except VerificationError as error:
         return Copy(path, None, "", str(error))
-    if receipt_path(receipt) != path:
-        return Copy(path, None, "", f"{storage.url(path)}: the receipt is for {receipt_path(receipt)}")
     if not back:
         return Copy(path, receipt, "", "")
     try:
-        again = read_object(storage, back)
-        said = open_receipt(again.data if again is not None else b"", storage.url(back))
+        said = _read(storage, back)
     except VerificationError as error:
         return Copy(path, receipt, "", str(error))
     if replace(said, what=PULLED, at=receipt.at, who=receipt.who, host=receipt.host) != receipt:
         return Copy(path, receipt, "", f"{storage.url(back)}: returns something else than {receipt.id}")
     return Copy(path, receipt, said.at, "")
+
+
+def _read(storage: Storage, path: str) -> Receipt:
+    """A receipt of the bucket, which must lie where it belongs."""
+    stored = read_object(storage, path)
+    receipt = open_receipt(stored.data if stored is not None else b"", storage.url(path))
+    if receipt_path(receipt) != path:
+        raise VerificationError(f"{storage.url(path)}: the receipt is for {receipt_path(receipt)}")
+    return receipt
 
 
 def give_back(storage: Storage, folder: Path, key: SigningKey) -> Receipt:

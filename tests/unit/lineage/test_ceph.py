@@ -24,7 +24,9 @@ from .conftest import Finish
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(missing_programs()), reason=f"apt install ceph-mon ceph-osd radosgw: no {missing_programs()}"),
+    pytest.mark.skipif(
+        bool(missing_programs()), reason=f"apt install ceph-mon ceph-osd radosgw: no {missing_programs()}"
+    ),
 ]
 RUN = "20260101-00000001"
 TRIALS = 20
