@@ -9,7 +9,7 @@ import typer
 from tavr_records.errors import InputError, RefusedError
 from tavr_records.process import explain
 
-from tavr_cli import export_commands, lineage_commands, reproduce_commands
+from tavr_cli import export_commands, lineage_commands, publish_commands, reproduce_commands
 
 EXIT_BAD_INPUT, EXIT_DENIED, EXIT_INTERRUPTED = 2, 3, 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -20,6 +20,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Values of conf/ to 
 export_commands.register(app)
 lineage_commands.register(app)
 reproduce_commands.register(app)
+publish_commands.register(app)
 
 
 @app.callback()

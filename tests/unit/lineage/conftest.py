@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Generator
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from rows import make_clip
+from s3_server import S3Server, rclone_server
 from tavr_lineage import git as git_module
 from tavr_lineage.candidate import Candidate, commit_candidate
 from tavr_lineage.exports.dossier import Dossier, open_dossier
@@ -216,3 +219,21 @@ def dossier(finish: Finish, checkout: Path) -> Dossier:
         "ours": {"id_target": {"mean": 0.5, "low": 0.4, "high": 0.6, "pairs": 4}, "sync_c": {"mean": None, "pairs": 4}},
     }
     return replace(found, record=record, requirements=REQUIREMENTS, licences={"numpy==2.3.1": "BSD-3-Clause"})
+    return run
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Server]:
+    """One rclone server for the session."""
+    with rclone_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server as this test's configured storage, under a prefix of its own."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TAVR_S3_"))]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment(f"test/{uuid.uuid4().hex[:8]}").items():
+        monkeypatch.setenv(name, value)
+    return s3_server
