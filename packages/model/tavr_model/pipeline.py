@@ -106,6 +106,8 @@ class TAVRPipeline(DiffusionPipeline):
         window_frames: int = 81,
         motion_latents: int = 2,
         reference_cache: bool = True,
+        packed_branches: bool = False,
+        guided_share: float = 1.0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "np",
         explain: bool = False,
@@ -130,6 +132,9 @@ class TAVRPipeline(DiffusionPipeline):
             window_frames: pixel frames that the network was trained on, 4k + 1; longer videos take several windows.
             motion_latents: latents by which a window continues the one before it.
             reference_cache: compute the reference stream once and keep it (`tavr cost` tells its size).
+            packed_branches: compute the guidance branches of a step in one pass; three times the activations.
+            guided_share: share of the steps, the first ones, that compute all guidance branches; the others hold the
+                last guidance. 0.5 takes 48 passes instead of 72. **Lossy**: the video differs; 1 is exact.
             generator: CPU generator of the noise, one a request; None: a fresh random one.
             output_type: "np" for frames, "latent" for latents.
             explain: also tell which reference frames each frame looked at, for one pass more a window.
@@ -155,7 +160,9 @@ class TAVRPipeline(DiffusionPipeline):
         device: torch.device = self._execution_device
         lengths = [num_frames or _speech_frames(request["driving_audio"]) for request in requests]
         videos = [self._prepare(request, frames) for request, frames in zip(requests, lengths, strict=True)]
-        sampling = Sampling(num_inference_steps, text_guidance, audio_guidance, reference_cache)
+        sampling = Sampling(
+            num_inference_steps, text_guidance, audio_guidance, reference_cache, packed_branches, guided_share
+        )
         window = latent_frames(window_frames)
         explained: list[FrameMap] | None = [] if explain else None
         windows = max(len(plan_windows(video.shape[1], window, motion_latents)) for video in videos)
