@@ -81,6 +81,11 @@ def guided_step(
     model: TAVRTransformer3DModel, sample: SampleInputs, reference: ReferenceCache | None
 ) -> list[torch.Tensor]:
     """One solver step's passes: the three branches' velocities, each of the latents' shape, one after the other."""
-    times = torch.full((1,), TIMESTEP, device=sample.latents.device)
     contexts = guidance_branches(sample.conditions).values()
-    return [model([replace(sample, conditions=context, reference=reference)], times)[0] for context in contexts]
+    return [full_step(model, replace(sample, conditions=context), reference) for context in contexts]
+
+
+def full_step(model: TAVRTransformer3DModel, sample: SampleInputs, reference: ReferenceCache | None) -> torch.Tensor:
+    """One pass under the sample's own conditions: its velocity."""
+    times = torch.full((1,), TIMESTEP, device=sample.latents.device)
+    return model([replace(sample, reference=reference)], times)[0]

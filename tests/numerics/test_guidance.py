@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler
-from tavr_model.conditions import SampleInputs
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
+from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.generate import Sampling, generate_latents
 from tavr_model.guidance import BRANCHES, branch_weights, combine_guidance, guidance_branches
-from tiny_models import sample, tavr
+from tavr_model.transformer import TAVRTransformer3DModel
+from tiny_models import sample, tavr, wan
+from training_world import AUDIO, TEXT_DIM, TRANSFORMER
 
 
 def _scheduler():
@@ -118,6 +121,42 @@ def test_gated_guidance_holds_the_last_difference_and_one_is_exact():
 def test_a_sampling_that_cannot_be_is_refused(changes):
     with pytest.raises(ValueError, match=r"give steps >= 1 and a share in \(0, 1\]"):
         Sampling(**{"steps": 4, "text_guidance": 5.0, "audio_guidance": 1.8, **changes})
+
+
+@torch.no_grad()
+def test_sampling_is_diffusers_own_pipeline(tmp_path):
+    """Without TAVR's conditions: 24 steps of UniPC under text guidance as WanPipeline takes them, same weights."""
+    base = wan()
+    base.save_pretrained(tmp_path)
+    audio = {"audio_layers": AUDIO[0], "audio_features": AUDIO[1]}
+    model = TAVRTransformer3DModel.from_base(tmp_path, **audio, **TRANSFORMER)
+    vae = AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    pipeline = WanPipeline(tokenizer=None, text_encoder=None, vae=vae, scheduler=_scheduler(), transformer=base)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(16, 3, 4, 6, generator=torch.Generator().manual_seed(5))
+    prompt = torch.randn(5, TEXT_DIM)
+    padded = F.pad(prompt, (0, 0, 0, TRANSFORMER["text_len"] - 5))[None]
+    given = {
+        "prompt_embeds": padded,
+        "negative_prompt_embeds": torch.zeros_like(padded),
+        "latents": noise[None].clone(),
+    }
+    size = {"height": 32, "width": 48, "num_frames": 9, "num_inference_steps": 24, "guidance_scale": 5.0}
+    expected = pipeline(**given, **size, output_type="latent").frames[0]
+    got = generate_latents(model, _scheduler(), Conditions(prompt), (16, 3, 4, 6), 5, Sampling(24, 5.0, 1.8))
+    assert (got - expected).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("shift", "first", "last"),
+    [(5.0, [999, 991, 982, 972], [501, 418, 315, 182]), (3.0, [999, 985, 970], [376, 301, 216, 117])],
+)
+def test_the_solvers_times_are_wans(shift, first, last):
+    """24 steps with the shifts that Wan2.1 and the embedded world use."""
+    solver = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+    solver.set_timesteps(24)
+    times = solver.timesteps.tolist()
+    assert (times[: len(first)], times[-len(last) :], len(times)) == (first, last, 24)
 
 
 def test_a_known_velocity_field_leads_to_its_latents():

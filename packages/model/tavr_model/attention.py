@@ -21,6 +21,7 @@ from tavr_model.packing import FrameGroup, PackedLayout
 from tavr_model.reference_cache import KeyValue, ReferenceRecorder
 from tavr_model.rms_norm import rms_norm
 from tavr_model.rope import rotate
+from tavr_model.shapes import AnyFloats, AudioTokens, Rotary, TextBias, TextEmbeds, Tokens
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,16 @@ class PackedText:
     `target` and `reference` name the prompt of each sample's main and reference tokens.
     """
 
-    tokens: Tensor
+    tokens: Tokens
     lengths: tuple[int, ...]
-    biases: tuple[Tensor | None, ...]
+    biases: tuple[TextBias | None, ...]
     target: tuple[int, ...]
     reference: tuple[int, ...]
 
 
 def pack_text(
-    prompts: Sequence[Tensor], target: Sequence[int], reference: Sequence[int], text_len: int
-) -> tuple[Tensor, PackedText]:
+    prompts: Sequence[TextEmbeds], target: Sequence[int], reference: Sequence[int], text_len: int
+) -> tuple[TextEmbeds, PackedText]:
     """Raw embeddings [S, text features] of all prompts with one padding row each, and the plan (tokens unset).
 
     Raises:
@@ -66,7 +67,7 @@ def pack_text(
     return raw, PackedText(raw, lengths, tuple(biases), tuple(target), tuple(reference))
 
 
-def softmax_dtype(value: Tensor) -> torch.dtype:
+def softmax_dtype(value: AnyFloats) -> torch.dtype:
     """Precision of the softmax: that of `value`; float32 on a CPU, whose bfloat16 kernel is slow backward."""
     return torch.float32 if value.device.type == "cpu" else value.dtype
 
@@ -83,7 +84,7 @@ def _softmax_attention(
 ) -> Tensor:
     """Attention of query [B, n, H, D] over key / value [B, m, H, D] -> [B, n, H, D], outside of any autocast."""
     dtype = softmax_dtype(value)
-    chosen: AttentionBackendName | None = attn.processor._attention_backend  # noqa: SLF001 # pyright: ignore
+    chosen: AttentionBackendName | None = getattr(attn.processor, "_attention_backend", None)
     backend = chosen if bias is None else AttentionBackendName.NATIVE
     with _without_autocast(value.device.type):
         return dispatch_attention_fn(query.to(dtype), key.to(dtype), value.to(dtype), bias, backend=backend)
@@ -117,13 +118,13 @@ def _project_out(attn: WanAttention, attended: Tensor, hidden: Tensor) -> Tensor
 
 def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then where the reference stream comes from
     attn: WanAttention,
-    hidden: Tensor,
+    hidden: Tokens,
     layout: PackedLayout,
-    rotary: Tensor,
+    rotary: Rotary,
     cached: Sequence[KeyValue | None],
     recorder: ReferenceRecorder | None = None,
     probe: AttentionProbe | None = None,
-) -> Tensor:
+) -> Tokens:
     """Eq. 2 in two steps: [z, z_bg] attend to [z, z_bg, z_ref]; z_ref attends to itself, by the same layer.
 
     hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask. `cached` has a sample's
@@ -160,7 +161,7 @@ def _with_reference(key: Tensor, value: Tensor, reference: KeyValue) -> tuple[Te
     return torch.cat([key.to(keys.dtype), keys]), torch.cat([value, values])
 
 
-def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, text: PackedText) -> Tensor:
+def text_cross_attention(attn: WanAttention, hidden: Tokens, layout: PackedLayout, text: PackedText) -> Tokens:
     """Each sample's main tokens read its prompt, its reference tokens the reference prompt; hidden [N, d] -> [N, d]."""
     query, key, value = _heads(attn, hidden, text.tokens)
     keys, values = key.split(text.lengths), value.split(text.lengths)
@@ -174,7 +175,9 @@ def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayou
     return _project_out(attn, torch.cat(out).flatten(1), hidden)
 
 
-def audio_cross_attention(attn: WanAttention, hidden: Tensor, groups: Sequence[FrameGroup], audio: Tensor) -> Tensor:
+def audio_cross_attention(
+    attn: WanAttention, hidden: Tokens, groups: Sequence[FrameGroup], audio: AudioTokens
+) -> Tokens:
     """Eq. 3-5: the tokens of each latent frame attend to the L audio tokens of that frame.
 
     `hidden` [A, d] are the tokens of all groups in group order (background tokens are not among them), `audio`

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tavr_model.conditions import SampleInputs
 from tavr_model.rope import grid_positions
+from tavr_model.shapes import AudioWindows, Latents, Patches, Positions, TokenIndex
 
 Grid = tuple[int, int, int]
 
@@ -59,11 +60,11 @@ class FrameGroup:
     `scatter` reads them back; both are None when every frame has exactly `width` tokens.
     """
 
-    tokens: Tensor
+    tokens: TokenIndex
     frames: int
     width: int
-    gather: Tensor | None
-    scatter: Tensor | None
+    gather: TokenIndex | None
+    scatter: TokenIndex | None
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ class PackedLayout:
     """The plan of a packed batch; `patches` [N, C * patch] are its tokens before embedding."""
 
     samples: tuple[SampleLayout, ...]
-    patches: Tensor
-    positions: Tensor
+    patches: Patches
+    positions: Positions
     audio_groups: tuple[FrameGroup, ...]
-    audio_windows: Tensor | None
+    audio_windows: AudioWindows | None
 
     @property
     def segments(self) -> list[tuple[int, int]]:
@@ -84,7 +85,7 @@ class PackedLayout:
         return [run for pair in runs for run in pair if run[0]]
 
 
-def patchify(latents: Tensor, patch: Grid) -> Tensor:
+def patchify(latents: Latents, patch: Grid) -> Patches:
     """[C, T, h, w] -> [tokens, C * pt * ph * pw], in the order of Wan's patch embedding."""
     channels = latents.shape[0]
     frames, rows, columns = (size // step for size, step in zip(latents.shape[1:], patch, strict=True))
@@ -92,7 +93,7 @@ def patchify(latents: Tensor, patch: Grid) -> Tensor:
     return blocks.permute(1, 3, 5, 0, 2, 4, 6).reshape(frames * rows * columns, channels * math.prod(patch))
 
 
-def unpatchify(tokens: Tensor, grid: Grid, patch: Grid) -> Tensor:
+def unpatchify(tokens: Patches, grid: Grid, patch: Grid) -> Latents:
     """[tokens, pt * ph * pw * C] (Wan's output order) -> [C, T, h, w]."""
     blocks = tokens.reshape(*grid, *patch, tokens.shape[1] // math.prod(patch)).permute(6, 0, 3, 1, 4, 2, 5)
     return blocks.flatten(5, 6).flatten(3, 4).flatten(1, 2)

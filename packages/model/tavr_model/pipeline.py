@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +26,11 @@ from tavr_model.conditions import Conditions
 from tavr_model.generate import Sampling, VideoRequest, generate_videos
 from tavr_model.long_video import joins, plan_windows
 from tavr_model.model_card import write_model_card
-from tavr_model.shapes import FrameMap
+from tavr_model.shapes import BoxArray, FrameMap, FrameMapArray, HoleArray, PictureArray, RefFrameArray, Waveform
 from tavr_model.speech import SAMPLE_RATE, speech_features
 from tavr_model.text import encode_prompt
 from tavr_model.token_selection import (
     TOKEN_PIXELS,
-    Mask,
     background_tokens,
     face_tokens,
     latent_frames,
@@ -41,7 +40,6 @@ from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents, encode_video
 
 FPS = 25
-Value = TypeVar("Value")
 StepEnd = Callable[[DiffusionPipeline, int, int], None]
 """Called with (pipeline, steps done, steps in all) after every step."""
 
@@ -59,7 +57,7 @@ class TAVRPipelineOutput(BaseOutput):
 
     frames: list[Any]
     joins: list[list[int]]
-    attention: list[NDArray[np.float32]]
+    attention: list[FrameMapArray]
 
 
 class TAVRPipeline(DiffusionPipeline):
@@ -91,14 +89,14 @@ class TAVRPipeline(DiffusionPipeline):
     @torch.inference_mode()
     def __call__(  # noqa: PLR0913 - what a user may choose
         self,
-        reference_video: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
-        driving_audio: NDArray[np.float32] | Sequence[NDArray[np.float32]],
-        background: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        reference_video: RefFrameArray | Sequence[RefFrameArray],
+        driving_audio: Waveform | Sequence[Waveform],
+        background: PictureArray | Sequence[PictureArray],
         prompt: str | Sequence[str] = "",
         *,
-        reference_audio: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
-        reference_boxes: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
-        background_mask: Mask | Sequence[Mask | None] | None = None,
+        reference_audio: Waveform | Sequence[Waveform | None] | None = None,
+        reference_boxes: BoxArray | Sequence[BoxArray | None] | None = None,
+        background_mask: HoleArray | Sequence[HoleArray | None] | None = None,
         num_frames: int | None = None,
         num_inference_steps: int = 24,
         text_guidance: float = 5.0,

@@ -39,7 +39,7 @@ from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.packing import PackedLayout, RopeOffsets, plan_packing, unpatchify
 from tavr_model.reference_cache import ReferenceCache, ReferenceRecorder
 from tavr_model.rope import gather_rotary
-from tavr_model.shapes import Latents, Times
+from tavr_model.shapes import AudioTokens, Latents, Modulation, Rotary, TimeRows, Times, TokenIndex, Tokens
 
 _AUDIO = ("audio_projector.", ".norm_audio.", ".audio_cross_attn.")
 
@@ -58,17 +58,17 @@ class BlockContext:
     """
 
     layout: PackedLayout
-    rotary: Tensor
-    modulation: Tensor
+    rotary: Rotary
+    modulation: Modulation
     text: PackedText
-    audio: Tensor | None
-    audio_tokens: Tensor | None
+    audio: AudioTokens | None
+    audio_tokens: TokenIndex | None
     references: tuple[ReferenceCache | None, ...]
     recorder: ReferenceRecorder | None
     probe: AttentionProbe | None
 
 
-def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
+def modulate(normed: Tokens, shift: TimeRows, scale: TimeRows, segments: Sequence[tuple[int, int]]) -> Tokens:
     """Normed * (1 + scale) + shift with one row of shift / scale [rows, d] a segment; nothing is made per token."""
     pieces = normed.split([length for length, _ in segments])
     shifts, scales = shift.unbind(0), (1 + scale).unbind(0)
@@ -76,7 +76,7 @@ def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tu
     return torch.cat([torch.addcmul(shifts[row], piece, scales[row]) for piece, (_, row) in parts])
 
 
-def add_gated(hidden: Tensor, update: Tensor, gate: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
+def add_gated(hidden: Tokens, update: Tokens, gate: TimeRows, segments: Sequence[tuple[int, int]]) -> Tokens:
     """Hidden + update * gate with one row of gate [rows, d] a segment, in float32."""
     lengths = [length for length, _ in segments]
     gates = gate.unbind(0)
@@ -97,7 +97,7 @@ class TAVRTransformerBlock(WanTransformerBlock):
             dim, num_heads, head, eps, cross_attention_dim_head=head, processor=WanAttnProcessor()
         )
 
-    def forward(self, hidden: Tensor, context: BlockContext, index: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, hidden: Tokens, context: BlockContext, index: int) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Packed tokens [N, d] -> [N, d] in block `index`; norms, modulation and residuals in float32 as in Wan."""
         layout, segments = context.layout, context.layout.segments
         table = self.scale_shift_table.float() + context.modulation.float()
