@@ -7,6 +7,7 @@ seeds drawn with and without the gate. Its audio layers are silent, so that is t
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
@@ -80,7 +81,7 @@ def gate_case() -> Case:
 def gate_drift(steps: int, share: float, seeds: range) -> Drift:
     """What the gate changes in clips of the embedded base, in the mean over `seeds`."""
     model = TAVRTransformer3DModel.from_base(ZOO / "base", text_len=96)
-    scheduler = UniPCMultistepScheduler.from_pretrained(ZOO / "scheduler")
+    scheduler: Any = UniPCMultistepScheduler.from_pretrained(ZOO / "scheduler")
     vae = AutoencoderKLWan.from_pretrained(ZOO / "vae")
     encoder = UMT5EncoderModel.from_pretrained(ZOO / "text_encoder", dtype=torch.float32).eval()
     prompt = encode_prompt(encoder, AutoTokenizer.from_pretrained(ZOO / "tokenizer"), PROMPT, 96)
