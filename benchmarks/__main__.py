@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.case import Case
+from benchmarks.case import Case, Drift
+from benchmarks.guidance_gate import gate_case
 from benchmarks.method import LEAST_PAIRS, NOISE_LIMIT, Measurement, Target, evaluate, measure
 from benchmarks.packing import MIXED, REFERENCE_ONLY, packing_case
 from benchmarks.reference_cache import cache_case, longer_case, selection_case
@@ -21,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[], Case]] = {
     "selection-and-cache-20": lambda: selection_case(20),
     "selection-and-cache-48": lambda: selection_case(48),
     "longer-reference": longer_case,
+    "guidance-gate": gate_case,
     "packing-reference-only": lambda: packing_case("reference streams", REFERENCE_ONLY),
     "packing-mixed": lambda: packing_case("samples of mixed lengths", MIXED),
 }
@@ -36,12 +38,12 @@ def print_table(found: dict[str, tuple[Case, Measurement]], width: int | None) -
     table.add_column("benchmark", no_wrap=True)
     for column in ("what", "anchor"):
         table.add_column(column, ratio=1)
-    for column in ("measured", "analytic", "target", "A/A", "pairs", "verdict"):
+    for column in ("measured", "analytic", "target", "A/A", "pairs", "drift", "verdict"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, (case, result) in found.items():
         table.add_row(
             name, case.what, case.anchor, f"{result.ratio:.3f}", f"{case.analytic:.3f}", show_target(case.target),
-            f"{result.control:.3f}", str(result.pairs), result.verdict,
+            f"{result.control:.3f}", str(result.pairs), show_drift(case.drift), result.verdict,
         )  # fmt: skip
     console.print(table)
     console.print(METHOD)
@@ -50,6 +52,11 @@ def print_table(found: dict[str, tuple[Case, Measurement]], width: int | None) -
 def show_target(target: Target) -> str:
     """The bound, and on which side of it a ratio should be."""
     return f"{'<=' if target.growth else '>='} {target.bound:.3f}"
+
+
+def show_drift(drift: Drift | None) -> str:
+    """Relative change of the latents and PSNR of the frames; a dash where nothing changes."""
+    return "-" if drift is None else f"{drift.latents:.1%}, {drift.psnr:.1f} dB"
 
 
 def as_json(found: dict[str, tuple[Case, Measurement]]) -> str:
@@ -61,6 +68,7 @@ def as_json(found: dict[str, tuple[Case, Measurement]]) -> str:
             "anchor": case.anchor,
             "analytic": case.analytic,
             "target": asdict(case.target),
+            "drift": None if case.drift is None else asdict(case.drift),
             **asdict(result),
         }
         for name, (case, result) in found.items()

@@ -12,6 +12,19 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far a lossy way leads from the exact one.
+
+    Attributes:
+        latents: norm of the difference of final latents over the norm of the exact ones.
+        psnr: of the decoded frames against the exact ones, in dB.
+    """
+
+    latents: float
+    psnr: float
+
+
+@dataclass(frozen=True)
 class Case:
     """A measurement ready to run.
 
@@ -22,6 +35,7 @@ class Case:
         target: what the measured ratio must reach.
         run_anchor: one timing of the anchor.
         run_ours: one timing of ours.
+        drift: of a lossy way; None where both sides give the same.
     """
 
     what: str
@@ -30,6 +44,7 @@ class Case:
     target: Target
     run_anchor: Timed
     run_ours: Timed
+    drift: Drift | None = None
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_wan import WanAttention
 from tavr_model.attention import reference_self_attention
 from tavr_model.conditions import Conditions, SampleInputs
-from tavr_model.packing import PackedLayout, RopeOffsets, plan_packing
+from tavr_model.packing import PackedLayout
 from tavr_model.rms_norm import rms_norm
 from tavr_model.rope import gather_rotary, rotate
 from tavr_model.transformer import TAVRTransformer3DModel, TAVRTransformerBlock
@@ -73,9 +73,7 @@ def packed_batch(model: TAVRTransformer3DModel, frames: Sequence[StreamFrames], 
     """Lay out samples of these latent frames as the model does, with normal tokens of `seed` of the model's width."""
     config, generator = model.config, torch.Generator().manual_seed(seed)
     channels = config["in_channels"]
-    samples = [_sample(channels, one) for one in frames]
-    offsets = RopeOffsets(config["target_offset"], config["background_offset"], config["reference_offset"])
-    layout = plan_packing(samples, tuple(config["patch_size"]), offsets)
+    layout = model.plan([_sample(channels, one) for one in frames])
     width = config["num_attention_heads"] * config["attention_head_dim"]
     hidden = torch.randn(len(layout.patches), width, generator=generator)
     return PackedBatch(hidden, gather_rotary(model.rope, layout.positions), layout)

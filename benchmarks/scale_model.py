@@ -77,16 +77,15 @@ def scale_sample(model: TAVRTransformer3DModel, ref_frames: int, selection: Sele
     return SampleInputs(filled(empty.latents), Conditions(**conditions))
 
 
-def guided_batch(sample: SampleInputs, reference: ReferenceCache | None) -> list[SampleInputs]:
-    """The three guidance branches of one solver step, as the pipeline packs them into one pass."""
-    branches = guidance_branches(sample.conditions)
-    contexts = (branches.null, branches.text, branches.full)
-    return [replace(sample, conditions=context, reference=reference) for context in contexts]
-
-
 def guided_step(
     model: TAVRTransformer3DModel, sample: SampleInputs, reference: ReferenceCache | None
 ) -> list[torch.Tensor]:
-    """One solver step's network pass: the three branches' velocities, each of the latents' shape."""
-    batch = guided_batch(sample, reference)
-    return model(batch, torch.full((len(batch),), TIMESTEP, device=sample.latents.device))
+    """One solver step's passes: the three branches' velocities, each of the latents' shape, one after the other."""
+    contexts = guidance_branches(sample.conditions).values()
+    return [full_step(model, replace(sample, conditions=context), reference) for context in contexts]
+
+
+def full_step(model: TAVRTransformer3DModel, sample: SampleInputs, reference: ReferenceCache | None) -> torch.Tensor:
+    """One pass under the sample's own conditions: its velocity."""
+    times = torch.full((1,), TIMESTEP, device=sample.latents.device)
+    return model([replace(sample, reference=reference)], times)[0]

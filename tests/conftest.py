@@ -15,6 +15,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402 - the environment comes first
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Shapes in the signatures of the network and of its training are checked at every call (tests/support/signatures.py).
+install_import_hook(["tavr_model", "tavr_training"], "signatures.check_shapes")
 
 ROOT = Path(__file__).resolve().parents[1]
 

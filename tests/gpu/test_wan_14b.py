@@ -6,14 +6,18 @@ Blocks are equal, so a few of them at full width show what all of them do; the w
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
+from diffusers.models import attention_dispatch
 from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.cost import Clip, Selection, meta_sample, meta_transformer, spec_config
 from tavr_model.memory import count_activations
+from tavr_model.pipeline import TAVRPipeline
 from tavr_model.specs import WAN_T2V_14B
 from tavr_model.transformer import TAVRTransformer3DModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AutoTokenizer, UMT5EncoderModel, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,7 +43,10 @@ def random_model(layers: int) -> TAVRTransformer3DModel:
     for module in model.blocks:
         module.attn1.norm_q.weight.data.fill_(1)
         module.attn1.norm_k.weight.data.fill_(1)
-    return model.to(torch.bfloat16).eval()
+    for name, parameter in model.named_parameters():
+        if not any(part in name for part in model._keep_in_fp32_modules):  # as from_pretrained does
+            parameter.data = parameter.data.to(torch.bfloat16)
+    return model.eval()
 
 
 def real(shape: SampleInputs) -> SampleInputs:
@@ -70,15 +77,41 @@ def inputs(model: TAVRTransformer3DModel) -> SampleInputs:
     return real(meta_sample(meta_transformer({**CONFIG, "num_layers": 1}), CLIP, SELECTION))
 
 
+@pytest.fixture
+def _default_backend():
+    yield
+    attention_dispatch._AttentionBackendRegistry.set_active_backend(attention_dispatch.AttentionBackendName.NATIVE)
+
+
 @torch.no_grad()
-def test_attention_backends_agree(model, inputs):
+@pytest.mark.usefixtures("_default_backend")
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "_native_flash",
+        "_native_efficient",
+        "_native_cudnn",
+        "_native_math",
+        "flex",
+        "flash",
+        "flash_varlen",
+        "_flash_3",
+    ],
+)
+def test_attention_backends_agree(model, inputs, backend):
+    """The math kernel holds all weights of an attention at once: a short clip is enough for it, and for all."""
     t = torch.tensor([700.0], device="cuda")
-    outputs = []
-    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION):
-        with sdpa_kernel([backend, SDPBackend.MATH]):
-            outputs.append(model([inputs], t)[0].float())
-    for other in outputs[1:]:
-        assert (other - outputs[0]).norm() <= 2e-2 * outputs[0].norm()
+    c = inputs.conditions
+    short = replace(inputs, latents=inputs.latents[:, :2], conditions=replace(c, driving_audio=c.driving_audio[:2]))
+    model.reset_attention_backend()
+    expected = model([short], t)[0].float()
+    try:
+        model.set_attention_backend(backend)
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    got = model([short], t)[0].float()
+    model.reset_attention_backend()
+    assert (got - expected).norm() <= 2e-2 * expected.norm()
 
 
 @torch.no_grad()
@@ -109,6 +142,44 @@ def test_group_offloading_gives_the_same(inputs):
         torch.device("cuda"), torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1, use_stream=True
     )
     assert (resident([inputs], t)[0].float() - expected).norm() <= 1e-3 * expected.norm()
+
+
+def test_model_cpu_offload_gives_the_same_video(pipeline_parts):
+    """The embedded world's pipeline: every part on the GPU while it is needed, and not before or after."""
+    resident, offloaded = (TAVRPipeline(**pipeline_parts()) for _ in range(2))
+    resident.to("cuda")
+    offloaded.enable_model_cpu_offload()
+    rng = np.random.default_rng(0)
+    given = {
+        "reference_video": rng.integers(0, 256, (9, 32, 48, 3), np.uint8),
+        "driving_audio": rng.uniform(-0.5, 0.5, 9 * 640).astype(np.float32),
+        "background": rng.integers(0, 256, (32, 48, 3), np.uint8),
+        "num_inference_steps": 2,
+    }
+    expected, got = (
+        made(**given, generator=torch.Generator().manual_seed(1)).frames[0].astype(int)
+        for made in (resident, offloaded)
+    )
+    assert np.abs(expected - got).max() <= 1
+    assert offloaded.transformer.device.type == "cpu"
+
+
+@pytest.fixture
+def pipeline_parts(zoo):
+    def parts():
+        torch.manual_seed(0)
+        audio = {"audio_layers": 5, "audio_features": 64, "audio_tokens": 2, "audio_hidden": 16}
+        return {
+            "transformer": TAVRTransformer3DModel.from_base(zoo / "base", text_len=96, **audio),
+            "vae": AutoencoderKLWan.from_pretrained(zoo / "vae"),
+            "scheduler": UniPCMultistepScheduler.from_pretrained(zoo / "scheduler"),
+            "text_encoder": UMT5EncoderModel.from_pretrained(zoo / "text_encoder", dtype=torch.float32).eval(),
+            "tokenizer": AutoTokenizer.from_pretrained(zoo / "tokenizer"),
+            "speech_encoder": Wav2Vec2Model.from_pretrained(zoo / "speech", dtype=torch.float32).eval(),
+            "feature_extractor": Wav2Vec2FeatureExtractor.from_pretrained(zoo / "speech"),
+        }
+
+    return parts
 
 
 @torch.no_grad()

@@ -53,9 +53,10 @@ def counted_step(model, sample, *, cached):
         with FlopCounterMode(display=False) as counter:
             (reference,) = model.encode_references([sample.conditions])
         encoded = counter.get_total_flops()
-    branches = guidance_branches(sample.conditions)
-    contexts = (branches.null, branches.text, branches.full)
-    return encoded, counted(model, [SampleInputs(sample.latents, context, reference) for context in contexts])
+    passes = [
+        SampleInputs(sample.latents, context, reference) for context in guidance_branches(sample.conditions).values()
+    ]
+    return encoded, sum(counted(model, [one]) for one in passes)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)

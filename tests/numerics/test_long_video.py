@@ -9,9 +9,10 @@ from diffusers import UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from tavr_model.audio import audio_windows
+from tavr_model.conditions import Conditions
 from tavr_model.generate import Sampling, VideoRequest, generate_latents, generate_videos
 from tavr_model.long_video import continue_video, joins, measure_seams, plan_windows
-from tiny_models import WINDOW, sample, tavr
+from tiny_models import sample, tavr
 from training_world import AUDIO
 
 SCHEDULER = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
@@ -99,11 +100,25 @@ def test_a_batch_of_different_lengths_equals_its_videos_alone(clip):
 def test_a_later_window_sees_the_anchor_and_no_mask(clip):
     _, conditions, features = clip
     anchor, motion = torch.randn(16, 1, 4, 6), torch.randn(16, 2, 4, 6)
-    later = continue_video(conditions, anchor, motion, features)
+    later = continue_video(conditions, anchor, motion, audio_windows(features, 4))
     assert later.bg_latents is anchor
     assert later.bg_tokens is None
     assert later.motion_latents is motion
     assert later.ref_latents is conditions.ref_latents
+
+
+class Listener:
+    """A network that writes down the audio of every pass."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.heard = []
+
+    def __call__(self, samples, times):
+        (inputs,) = samples
+        self.heard.append(inputs.conditions.driving_audio)
+        return [torch.zeros_like(inputs.latents)]
 
 
 @pytest.mark.parametrize(("window", "motion"), [(21, 2), (6, 2), (6, 1)])
@@ -112,13 +127,20 @@ def test_audio_does_not_drift_over_a_minute(window, motion):
     frames = 60 * 25
     features = torch.arange(frames, dtype=torch.float32).view(-1, 1, 1) + 1
     latents = 1 + (frames - 1) // 4
-    for part in plan_windows(latents, window, motion):
-        heard = audio_windows(features, part.motion + part.frames, part.first - part.motion, window=WINDOW)
-        for row in range(part.motion + part.frames):
+    network, generator = Listener(), torch.Generator().manual_seed(0)
+    asked = VideoRequest(Conditions(torch.zeros(0, 4)), features, (1, latents, 2, 2), generator)
+    generate_videos(network, SCHEDULER, [asked], Sampling(1, 1.0, 1.0), window, motion)
+    plan = plan_windows(latents, window, motion)
+    assert len(plan) == len(network.heard) > 1
+    made = []
+    for part, heard in zip(plan, network.heard, strict=True):
+        assert len(heard) == part.motion + part.frames
+        for row, windows in enumerate(heard):
             place = part.first - part.motion + row
             expected = [4 * place - 5 + lead for lead in range(8)]
-            expected = [float(frame + 1) if 0 <= frame < frames else 0.0 for frame in expected]
-            assert heard[row].flatten().tolist() == expected
+            assert windows.flatten().tolist() == [float(f + 1) if 0 <= f < frames else 0.0 for f in expected]
+            made += [place] if row >= part.motion else []
+    assert made == list(range(latents))
 
 
 def test_joins_are_the_first_frames_of_later_windows():

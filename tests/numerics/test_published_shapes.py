@@ -6,7 +6,7 @@ from diffusers import WanTransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from tavr_model.cost import meta_transformer, spec_config
 from tavr_model.specs import WAN_T2V_1_3B, WAN_T2V_14B
-from tavr_model.transformer import AUDIO_PARAMETERS
+from tavr_model.transformer import is_audio_parameter
 
 AUDIO_PROJECTOR = {
     f"{layer}.{kind}" for layer in ("linear_1", "linear_2", "linear_3", "norm") for kind in ("weight", "bias")
@@ -19,10 +19,6 @@ AUDIO_BLOCK = {
 
 def shapes(model):
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-
-
-def is_audio(name):
-    return any(part in name for part in AUDIO_PARAMETERS)
 
 
 def original_wan_names(layers):
@@ -44,8 +40,8 @@ def test_parameters_are_the_published_ones_and_the_audio_layers(spec):
     with torch.device("meta"):
         published = shapes(WanTransformer3DModel(**spec_config(spec)))
     ours = shapes(meta_transformer(spec_config(spec)))
-    assert {name: shape for name, shape in ours.items() if not is_audio(name)} == published
-    added = {name for name in ours if is_audio(name)}
+    assert {name: shape for name, shape in ours.items() if not is_audio_parameter(name)} == published
+    added = {name for name in ours if is_audio_parameter(name)}
     expected = {f"audio_projector.{name}" for name in AUDIO_PROJECTOR}
     expected |= {f"blocks.{index}.{name}" for index in range(spec.num_layers) for name in AUDIO_BLOCK}
     assert added == expected
@@ -55,12 +51,12 @@ def test_parameters_are_the_published_ones_and_the_audio_layers(spec):
 def test_counts_of_the_14b_model():
     """14,288,491,584 is Wan2.1-T2V-14B; 488 audio tensors beside its 1,095."""
     ours = {name: p.numel() for name, p in meta_transformer(spec_config(WAN_T2V_14B)).named_parameters()}
-    published = {name: count for name, count in ours.items() if not is_audio(name)}
+    published = {name: count for name, count in ours.items() if not is_audio_parameter(name)}
     assert (len(published), sum(published.values())) == (1095, 14_288_491_584)
     assert len(ours) - len(published) == 488
 
 
 def test_original_wan_keys_convert_to_ours_without_audio():
-    ours = {name for name in shapes(meta_transformer(spec_config(WAN_T2V_14B))) if not is_audio(name)}
+    ours = {name for name in shapes(meta_transformer(spec_config(WAN_T2V_14B))) if not is_audio_parameter(name)}
     original = {name: torch.empty(0, device="meta") for name in original_wan_names(WAN_T2V_14B.num_layers)}
     assert set(convert_wan_transformer_to_diffusers(original)) == ours

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from dense_model import dense_velocities
 from tavr_model.attention import reference_self_attention
 from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.packing import RopeOffsets, plan_packing
@@ -66,6 +67,22 @@ def test_packed_batch_equals_its_samples_alone():
         alone = model([inputs], t[index : index + 1])[0]
         assert packed.shape == inputs.latents.shape
         assert (packed - alone).abs().max() <= 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("selected", [True, False])
+def test_packed_equals_padded_and_masked(selected):
+    """The whole network with every kind of token, against one that pads, masks and drops nothing."""
+    batch = [sample(1), sample(2, ref=3), sample(3, ref=0), sample(4, frames=2, height=6), sample(5, motion=2)]
+    prompt = torch.randn(4, TEXT_DIM)
+    for index in (0, 4):
+        batch[index] = replace(batch[index], conditions=replace(batch[index].conditions, ref_text_embeds=prompt))
+    if not selected:
+        batch = [replace(s, conditions=replace(s.conditions, ref_face_tokens=None, bg_tokens=None)) for s in batch]
+    model, t = tavr(), torch.tensor([10.0, 300.0, 500.0, 700.0, 999.0])
+    for got, expected in zip(model(batch, t), dense_velocities(model, batch, t), strict=True):
+        assert expected.abs().max() > 0.1
+        assert (got - expected).abs().max() <= 1e-5
 
 
 @torch.no_grad()
@@ -173,11 +190,42 @@ def test_audio_is_heard_by_its_own_frame_only_at_first():
 
 
 @torch.no_grad()
-def test_saves_and_loads_itself(tmp_path):
+@pytest.mark.parametrize(("size", "shards"), [("10GB", 1), ("40KB", 4)])
+def test_saves_and_loads_itself(tmp_path, size, shards):
     model, inputs, t = tavr(), sample(1), torch.tensor([500.0])
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, max_shard_size=size)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert len([name for name in files if name.endswith(".safetensors")]) >= shards
+    assert ("diffusion_pytorch_model.safetensors.index.json" in files) == (shards > 1)
     again = TAVRTransformer3DModel.from_pretrained(tmp_path)
     assert torch.equal(model([inputs], t)[0], again([inputs], t)[0])
+    base, again = again.config, TAVRTransformer3DModel.from_pretrained(tmp_path, torch_dtype=torch.float32).config
+    assert {k: v for k, v in base.items() if not k.startswith("_")} == {
+        k: v for k, v in again.items() if not k.startswith("_")
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("origin", ["model", "base"])
+def test_bfloat16_weights_keep_in_float32_what_must_stay(tmp_path, origin):
+    """Norms, the audio's too, modulation tables, time embedding and rotary tables; the rest is half."""
+    saved = tavr()
+    if origin == "base":
+        wan().save_pretrained(tmp_path / "base")
+        saved = TAVRTransformer3DModel.from_base(tmp_path / "base", **_audio_arguments())
+    saved.save_pretrained(tmp_path)
+    model = TAVRTransformer3DModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    whole = ("norm2.", "norm_audio.", "scale_shift_table", "time_embedder.")
+    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    kept = {name for name, dtype in dtypes.items() if dtype == torch.float32}
+    assert kept == {name for name in dtypes if any(part in name for part in whole)}
+    assert any("norm_audio" in name for name in kept)
+    assert set(dtypes.values()) == {torch.float32, torch.bfloat16}
+    assert torch.equal(model.rope.freqs_cos, saved.rope.freqs_cos)
+    t = torch.tensor([100.0, 800.0])
+    batch = [sample(1), sample(2)]
+    for exact, lower in zip(saved(batch, t), model(batch, t), strict=True):
+        assert (exact - lower.float()).norm() <= 0.03 * exact.norm()
 
 
 def test_gradient_checkpointing_gives_the_same_gradient():

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import yaml
 from tavr_model.cost import (
-    BRANCHES,
     Clip,
     ClipCost,
     Selection,
@@ -21,9 +20,10 @@ from tavr_model.cost import (
     transformer_shape,
 )
 from tavr_model.gpu_time import Machine, TrainingPlan, gpu_hours, mean_forward_flops, training_flops
+from tavr_model.guidance import branch_weights
 from tavr_model.memory import ZERO_STAGES, count_activations, model_states
 from tavr_model.specs import WAN_T2V_1_3B, WAN_T2V_14B, WAV2VEC2_BASE
-from tavr_model.transformer import AUDIO_PARAMETERS, TAVRTransformer3DModel
+from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_records.errors import InputError
 from tavr_records.params import structure
 
@@ -157,13 +157,12 @@ def _setting(params: dict[str, Any], question: Question, machine: Machine, root:
     text_tokens = min(latents["text_max_tokens"], config["text_len"])
     clip = Clip(benchmark["num_frames"], latents["height"], latents["width"], ref_frames, text_tokens)
     text, audio = benchmark["text_guidance"], benchmark["audio_guidance"]
-    weights = (1 - text, text - audio, audio)
     return _Setting(
         model=model,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=model.num_parameters(),
         clip=clip,
         steps=benchmark["steps"],
-        branches=tuple(name for name, weight in zip(BRANCHES, weights, strict=True) if weight != 0),
+        branches=tuple(branch_weights(text, audio)),
         plans=_plans(params),
         machine=machine,
         gpus=question.gpus,
@@ -229,7 +228,7 @@ def _memory(setting: _Setting, selection: Selection, cost: ClipCost) -> dict[str
     longest = max(length for plan in setting.plans.values() for length in plan.ref_latent_frames)
     sample = meta_sample(setting.model, replace(setting.clip, ref_frames=4 * longest), selection)
     branch = meta_sample(setting.model, setting.clip, selection)
-    activations = count_activations(setting.model.config, [sample], [branch] * len(setting.branches))
+    activations = count_activations(setting.model.config, [sample], [branch])
     weights = model_states(setting.parameters, 1, 0).weights
     generating = {"weights": weights, "cache": cost.cache_bytes, "activations": activations.inference}
     training: dict[str, Any] = {
@@ -265,9 +264,7 @@ def _training(setting: _Setting, selection: Selection, clip_hours: float) -> dic
 
 
 def _model_facts(setting: _Setting, shape: TransformerShape) -> dict[str, Any]:
-    audio = [
-        p.numel() for name, p in setting.model.named_parameters() if any(part in name for part in AUDIO_PARAMETERS)
-    ]
+    audio = setting.model.audio_sizes().values()
     return {
         "parameters": setting.parameters,
         "base_parameters": setting.parameters - sum(audio),
@@ -288,7 +285,7 @@ def _assumptions(setting: _Setting, question: Question) -> dict[str, Any]:
         "training_mfu": setting.machine.training_mfu,
         "inference_mfu": setting.machine.inference_mfu,
         "prompt": f"{setting.clip.text_tokens} tokens, the most there may be; the reference stream has the null prompt",
-        "guidance": f"{setting.steps} steps of {len(setting.branches)} branches in one batch: "
+        "guidance": f"{setting.steps} steps of {len(setting.branches)} branches, one after the other: "
         + ", ".join(setting.branches),
         "training": "every block checkpointed, so a sample costs 4 passes; no dropped condition saves anything",
         "pairs": "stage3: two trained and two frozen passes a pair (anchor target: three trained)",

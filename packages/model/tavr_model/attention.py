@@ -1,6 +1,9 @@
 """The three attentions of a TAVR block on packed tokens (paper Eq. 2-5), through Wan's own attention modules.
 
-Linear layers see the whole packed batch at once; only the softmax runs per sample, on views of the packed tensors.
+Linear layers see the whole packed batch at once; only the softmax runs per sample, on views of the packed tensors. It
+goes through diffusers' dispatcher, so `model.set_attention_backend("flash")` and its kin choose the kernel: torch's own
+(the default), FlashAttention, flex, and what else is installed. The text attention of a padded prompt has a bias, which
+those kernels do not take; it stays with torch's.
 """
 
 import math
@@ -9,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
@@ -18,6 +21,7 @@ from tavr_model.packing import FrameGroup, PackedLayout
 from tavr_model.reference_cache import KeyValue, ReferenceRecorder
 from tavr_model.rms_norm import rms_norm
 from tavr_model.rope import rotate
+from tavr_model.shapes import AnyFloats, AudioTokens, Rotary, TextBias, TextEmbeds, Tokens
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,16 @@ class PackedText:
     `target` and `reference` name the prompt of each sample's main and reference tokens.
     """
 
-    tokens: Tensor
+    tokens: Tokens
     lengths: tuple[int, ...]
-    biases: tuple[Tensor | None, ...]
+    biases: tuple[TextBias | None, ...]
     target: tuple[int, ...]
     reference: tuple[int, ...]
 
 
 def pack_text(
-    prompts: Sequence[Tensor], target: Sequence[int], reference: Sequence[int], text_len: int
-) -> tuple[Tensor, PackedText]:
+    prompts: Sequence[TextEmbeds], target: Sequence[int], reference: Sequence[int], text_len: int
+) -> tuple[TextEmbeds, PackedText]:
     """Raw embeddings [S, text features] of all prompts with one padding row each, and the plan (tokens unset).
 
     Raises:
@@ -63,7 +67,7 @@ def pack_text(
     return raw, PackedText(raw, lengths, tuple(biases), tuple(target), tuple(reference))
 
 
-def softmax_dtype(value: Tensor) -> torch.dtype:
+def softmax_dtype(value: AnyFloats) -> torch.dtype:
     """Precision of the softmax: that of `value`; float32 on a CPU, whose bfloat16 kernel is slow backward."""
     return torch.float32 if value.device.type == "cpu" else value.dtype
 
@@ -75,21 +79,24 @@ def _without_autocast(device_type: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def _softmax_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+def _softmax_attention(
+    attn: WanAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+) -> Tensor:
     """Attention of query [B, n, H, D] over key / value [B, m, H, D] -> [B, n, H, D], outside of any autocast."""
     dtype = softmax_dtype(value)
-    q, k, v = (tensor.to(dtype).transpose(1, 2) for tensor in (query, key, value))
+    chosen: AttentionBackendName | None = getattr(attn.processor, "_attention_backend", None)
+    backend = chosen if bias is None else AttentionBackendName.NATIVE
     with _without_autocast(value.device.type):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+        return dispatch_attention_fn(query.to(dtype), key.to(dtype), value.to(dtype), bias, backend=backend)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+def _attend(attn: WanAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
     """One sample's attention: query [n, H, D] over key / value [m, H, D] -> [n, H, D]."""
     if key.shape[0] == 1:  # the softmax over one key is 1
         return value.to(softmax_dtype(value)).expand(query.shape[0], -1, -1)
     if bias is not None:
         bias = bias.to(softmax_dtype(value)).expand(1, 1, query.shape[0], -1)
-    return _softmax_attention(query[None], key[None], value[None], bias)[0]
+    return _softmax_attention(attn, query[None], key[None], value[None], bias)[0]
 
 
 def _normed(norm: nn.RMSNorm, projected: Tensor, heads: int) -> Tensor:
@@ -111,13 +118,13 @@ def _project_out(attn: WanAttention, attended: Tensor, hidden: Tensor) -> Tensor
 
 def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then where the reference stream comes from
     attn: WanAttention,
-    hidden: Tensor,
+    hidden: Tokens,
     layout: PackedLayout,
-    rotary: Tensor,
+    rotary: Rotary,
     cached: Sequence[KeyValue | None],
     recorder: ReferenceRecorder | None = None,
     probe: AttentionProbe | None = None,
-) -> Tensor:
+) -> Tokens:
     """Eq. 2 in two steps: [z, z_bg] attend to [z, z_bg, z_ref]; z_ref attends to itself, by the same layer.
 
     hidden [N, d] -> [N, d]; equal to one joint attention under the corresponding block mask. `cached` has a sample's
@@ -135,9 +142,9 @@ def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then w
         main, reference = q.split(parts)
         ref_key, ref_value = k.split(parts)[1], v.split(parts)[1]
         if sample.main:
-            out.append(_attend(main, k, v) if given is None else _attend_cached(main, k, v, given))
+            out.append(_attend(attn, main, *(k, v) if given is None else _with_reference(k, v, given)))
         if sample.reference:
-            out.append(_attend(reference, ref_key, ref_value))
+            out.append(_attend(attn, reference, ref_key, ref_value))
         if probe is not None and probe.sample == number:
             keys = k if given is None else torch.cat([k, given[0].to(k.dtype)])
             probe.add(q[: sample.target], keys, sample.grid[0], sample.reference_frames)
@@ -148,27 +155,29 @@ def reference_self_attention(  # noqa: PLR0913 - the layer and its input, then w
     return _project_out(attn, torch.cat(out).flatten(1), hidden)
 
 
-def _attend_cached(query: Tensor, key: Tensor, value: Tensor, reference: KeyValue) -> Tensor:
-    """A sample's attention over its own keys and values and the cached ones of its reference."""
+def _with_reference(key: Tensor, value: Tensor, reference: KeyValue) -> tuple[Tensor, Tensor]:
+    """A sample's own keys and values, then the cached ones of its reference."""
     keys, values = reference
-    return _attend(query, torch.cat([key.to(keys.dtype), keys]), torch.cat([value, values]))
+    return torch.cat([key.to(keys.dtype), keys]), torch.cat([value, values])
 
 
-def text_cross_attention(attn: WanAttention, hidden: Tensor, layout: PackedLayout, text: PackedText) -> Tensor:
+def text_cross_attention(attn: WanAttention, hidden: Tokens, layout: PackedLayout, text: PackedText) -> Tokens:
     """Each sample's main tokens read its prompt, its reference tokens the reference prompt; hidden [N, d] -> [N, d]."""
     query, key, value = _heads(attn, hidden, text.tokens)
     keys, values = key.split(text.lengths), value.split(text.lengths)
     sizes = [size for sample in layout.samples for size in (sample.main, sample.reference)]
     prompts = [prompt for pair in zip(text.target, text.reference, strict=True) for prompt in pair]
     out = [
-        _attend(q, keys[prompt], values[prompt], text.biases[prompt])
+        _attend(attn, q, keys[prompt], values[prompt], text.biases[prompt])
         for q, prompt in zip(query.split(sizes), prompts, strict=True)
         if len(q)
     ]
     return _project_out(attn, torch.cat(out).flatten(1), hidden)
 
 
-def audio_cross_attention(attn: WanAttention, hidden: Tensor, groups: Sequence[FrameGroup], audio: Tensor) -> Tensor:
+def audio_cross_attention(
+    attn: WanAttention, hidden: Tokens, groups: Sequence[FrameGroup], audio: AudioTokens
+) -> Tokens:
     """Eq. 3-5: the tokens of each latent frame attend to the L audio tokens of that frame.
 
     `hidden` [A, d] are the tokens of all groups in group order (background tokens are not among them), `audio`
@@ -181,6 +190,6 @@ def audio_cross_attention(attn: WanAttention, hidden: Tensor, groups: Sequence[F
     for group, q, k, v in zip(groups, query.split(tokens), key.split(frames), value.split(frames), strict=True):
         slots = q if group.gather is None else q.index_select(0, group.gather)
         slots = slots.unflatten(0, (group.frames, group.width))
-        block = _softmax_attention(slots, k, v).flatten(2).flatten(0, 1)
+        block = _softmax_attention(attn, slots, k, v).flatten(2).flatten(0, 1)
         out.append(block if group.scatter is None else block.index_select(0, group.scatter))
     return _project_out(attn, torch.cat(out), hidden)

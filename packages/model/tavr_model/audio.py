@@ -5,9 +5,9 @@ all layers of the speech encoder; latent 0 reads the same way, with zeros before
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tavr_model.shapes import AudioFeatures, AudioWindows
+from tavr_model.shapes import AudioFeatures, AudioTokens, AudioWindows
 
 FRAMES_PER_LATENT = 4
 WINDOW = 8
@@ -48,7 +48,7 @@ class AudioProjector(nn.Module):
         self.linear_3 = nn.Linear(hidden, tokens * width)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, windows: AudioWindows) -> Tensor:
+    def forward(self, windows: AudioWindows) -> AudioTokens:
         """[F, window, layers, features] -> [F, L, width]."""
         hidden = torch.relu(self.linear_1(windows.flatten(1)))
         hidden = torch.relu(self.linear_2(hidden))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tavr_model.reference_cache import ReferenceCache
-from tavr_model.shapes import AudioWindows, Latents, TextEmbeds, TokenGrid, TokenPlane
+from tavr_model.shapes import AudioWindows, Latents, RefLatents, TextEmbeds, TokenGrid, TokenPlane
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Conditions:
 
     text_embeds: TextEmbeds
     driving_audio: AudioWindows | None = None
-    ref_latents: Latents | None = None
+    ref_latents: RefLatents | None = None
     ref_face_tokens: TokenGrid | None = None
     ref_audio: AudioWindows | None = None
     bg_latents: Latents | None = None

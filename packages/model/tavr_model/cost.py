@@ -1,6 +1,6 @@
 """What a size costs: tokens, FLOPs, bytes and GPU time, from the code that shapes the model.
 
-Parameters are those of a `TAVRTransformer3DModel` on the meta device, tokens those `plan_packing` lays out. FLOPs are a
+Parameters are those of a `TAVRTransformer3DModel` on the meta device, tokens those its `plan` lays out. FLOPs are a
 formula over that layout, two a multiply-add, of matrix products only (as torch's FlopCounterMode, which the tests hold
 it to): norms, softmax, rotations and the solver are not counted, nor are the VAE and the encoders.
 
@@ -18,13 +18,13 @@ import torch
 from tavr_records.errors import InputError
 
 from tavr_model.conditions import Conditions, SampleInputs
-from tavr_model.packing import FrameGroup, RopeOffsets, SampleLayout, plan_packing
+from tavr_model.guidance import BRANCHES
+from tavr_model.packing import FrameGroup, SampleLayout
 from tavr_model.specs import WanSpec
 from tavr_model.token_selection import LATENT_PIXELS, TOKEN_PIXELS, latent_frames
 from tavr_model.transformer import TAVRTransformer3DModel
 
 BFLOAT16_BYTES = 2
-BRANCHES = ("null", "text", "full")
 
 
 @dataclass(frozen=True)
@@ -267,10 +267,8 @@ def _kept_tokens(frames: int, grid: tuple[int, int], share: float) -> torch.Tens
 
 
 def sample_streams(model: TAVRTransformer3DModel, sample: SampleInputs) -> tuple[SampleLayout, Stream, Stream | None]:
-    """The sample's token counts, its main stream and its reference stream, as `plan_packing` lays them out."""
-    config, given = model.config, sample.conditions
-    offsets = RopeOffsets(config["target_offset"], config["background_offset"], config["reference_offset"])
-    plan = plan_packing([sample], tuple(config["patch_size"]), offsets)
+    """The sample's token counts, its main stream and its reference stream, as the model lays them out."""
+    given, plan = sample.conditions, model.plan([sample])
     (tokens,) = plan.samples
     groups = list(plan.audio_groups)
     driving = groups.pop(0) if given.driving_audio is not None else None
@@ -333,7 +331,7 @@ def forward_flops(
 def clip_cost(
     model: TAVRTransformer3DModel, clip: Clip, selection: Selection, steps: int, branches: Sequence[str] = BRANCHES
 ) -> ClipCost:
-    """The cost of one clip: `steps` solver steps of the guidance `branches` (of null, text, full) in one batch.
+    """The cost of one clip: `steps` solver steps of the guidance `branches` (of null, text, full), a pass each.
 
     Raises:
         InputError: see `meta_sample`; no steps.
@@ -346,13 +344,16 @@ def clip_cost(
     mains = [replace(main, prompt=null) if name == "null" else main for name in branches]
     ref = [] if reference is None else [reference]
     ref_prompt = reference.prompt if reference is not None else null
-    prompts = [*(stream.prompt for stream in mains), ref_prompt]
-    step = forward_flops(shape, [*mains, *(ref * len(mains))], prompts, len(mains)).total
-    encoded = forward_flops(shape, ref, [null, ref_prompt], 1) if ref else None
-    cached_step = forward_flops(shape, mains, prompts, len(mains)).total
+
+    def flops(streams: Sequence[Stream], prompt: Prompt) -> ForwardFlops:
+        return forward_flops(shape, streams, [prompt, ref_prompt], 1)
+
+    step = sum(flops([stream, *ref], stream.prompt).total for stream in mains)
+    cached_step = sum(flops([stream], stream.prompt).total for stream in mains)
+    encoded = flops(ref, null) if ref else None
     return ClipCost(
         tokens=tokens,
-        forward=forward_flops(shape, [main, *ref], [main.prompt, ref_prompt], 1),
+        forward=flops([main, *ref], main.prompt),
         reference=encoded,
         step=step,
         clip=steps * step,

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from tavr_model.conditions import Conditions
-from tavr_model.shapes import AudioWindows
+from tavr_model.shapes import AudioWindows, FrameArray, Latents
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Seams:
     ratio_to_boundaries: float
 
 
-def measure_seams(frames: NDArray[np.uint8], starts: Sequence[int]) -> Seams | None:
+def measure_seams(frames: FrameArray, starts: Sequence[int]) -> Seams | None:
     """Measure the joins of a video [T, H, W, 3] at frames `starts`; None where there is none."""
     shown = frames.astype(np.int16)
     changes = np.abs(shown[1:] - shown[:-1]).mean(axis=(1, 2, 3))
@@ -77,7 +75,7 @@ def measure_seams(frames: NDArray[np.uint8], starts: Sequence[int]) -> Seams | N
     return Seams(largest / float(np.median(changes)), largest / float(np.median(changes[boundaries])))
 
 
-def continue_video(conditions: Conditions, anchor: Tensor, motion: Tensor, driving_audio: AudioWindows) -> Conditions:
+def continue_video(conditions: Conditions, anchor: Latents, motion: Latents, driving_audio: AudioWindows) -> Conditions:
     """The conditions of a later window.
 
     Args:

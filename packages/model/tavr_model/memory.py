@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tavr_model.conditions import SampleInputs
-from tavr_model.cost import BFLOAT16_BYTES, meta_transformer, transformer_shape
+from tavr_model.cost import BFLOAT16_BYTES, meta_transformer, sample_streams, transformer_shape
 from tavr_model.transformer import TAVRTransformer3DModel
 
 WEIGHT_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES = 2, 2, 12
@@ -77,19 +77,9 @@ def count_activations(
     block, outside = two - one, 2 * one - two
     model = meta_transformer(config)
     shape = transformer_shape(model)
-    tokens = sum(_tokens(model.config["patch_size"], sample) for sample in training)
+    tokens = sum(sample_streams(model, sample)[0].total for sample in training)
     inputs = shape.layers * tokens * shape.width * BFLOAT16_BYTES
     return Activations(inputs + block + outside, shape.layers * block + outside, _peak_bytes(config, inference))
-
-
-def _tokens(patch: Sequence[int], sample: SampleInputs) -> int:
-    """Tokens of a sample, after selection."""
-    area, given = patch[1] * patch[2], sample.conditions
-    total = sample.latents[0].numel() // area
-    for latents, kept in ((given.ref_latents, given.ref_face_tokens), (given.bg_latents, given.bg_tokens)):
-        if latents is not None:
-            total += latents[0].numel() // area if kept is None else int(kept.sum())
-    return total
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -107,9 +97,10 @@ class _FuseAttention(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         del types
-        if func is F.scaled_dot_product_attention and args[0].is_meta:
-            return _FusedAttention.apply(*args[:3])
-        return func(*args, **(kwargs or {}))
+        named = kwargs or {}
+        if func is F.scaled_dot_product_attention and named["query"].is_meta:  # as diffusers' dispatcher calls it
+            return _FusedAttention.apply(named["query"], named["key"], named["value"])
+        return func(*args, **named)
 
 
 class _LiveBytes(TorchDispatchMode):

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 from tavr_records.atomic import write_bytes
 
-from tavr_model.transformer import AUDIO_PARAMETERS, TAVRTransformer3DModel
+from tavr_model.transformer import TAVRTransformer3DModel
 
 _TEXT = """
 # TAVR
@@ -41,8 +41,6 @@ background and reference: {offsets}.
 def write_model_card(path: Path, transformer: TAVRTransformer3DModel) -> None:
     """Write a card with the facts of `transformer`."""
     config = transformer.config
-    sizes = {name: parameter.numel() for name, parameter in transformer.named_parameters()}
-    audio = sum(size for name, size in sizes.items() if any(part in name for part in AUDIO_PARAMETERS))
     data = ModelCardData(
         license="apache-2.0",
         library_name="diffusers",
@@ -50,8 +48,8 @@ def write_model_card(path: Path, transformer: TAVRTransformer3DModel) -> None:
         tags=["talking-avatar", "audio-driven", "video-generation", "wan2.1"],
     )
     text = _TEXT.format(
-        parameters=f"{sum(sizes.values()):,}",
-        audio=f"{audio:,}",
+        parameters=f"{transformer.num_parameters():,}",
+        audio=f"{sum(transformer.audio_sizes().values()):,}",
         layers=config["num_layers"],
         width=config["num_attention_heads"] * config["attention_head_dim"],
         audio_layers=config["audio_layers"],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tavr_model.conditions import SampleInputs
 from tavr_model.rope import grid_positions
+from tavr_model.shapes import AudioWindows, Latents, Patches, Positions, TokenIndex
 
 Grid = tuple[int, int, int]
 
@@ -59,11 +60,11 @@ class FrameGroup:
     `scatter` reads them back; both are None when every frame has exactly `width` tokens.
     """
 
-    tokens: Tensor
+    tokens: TokenIndex
     frames: int
     width: int
-    gather: Tensor | None
-    scatter: Tensor | None
+    gather: TokenIndex | None
+    scatter: TokenIndex | None
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ class PackedLayout:
     """The plan of a packed batch; `patches` [N, C * patch] are its tokens before embedding."""
 
     samples: tuple[SampleLayout, ...]
-    patches: Tensor
-    positions: Tensor
+    patches: Patches
+    positions: Positions
     audio_groups: tuple[FrameGroup, ...]
-    audio_windows: Tensor | None
+    audio_windows: AudioWindows | None
 
     @property
     def segments(self) -> list[tuple[int, int]]:
@@ -84,7 +85,7 @@ class PackedLayout:
         return [run for pair in runs for run in pair if run[0]]
 
 
-def patchify(latents: Tensor, patch: Grid) -> Tensor:
+def patchify(latents: Latents, patch: Grid) -> Patches:
     """[C, T, h, w] -> [tokens, C * pt * ph * pw], in the order of Wan's patch embedding."""
     channels = latents.shape[0]
     frames, rows, columns = (size // step for size, step in zip(latents.shape[1:], patch, strict=True))
@@ -92,7 +93,7 @@ def patchify(latents: Tensor, patch: Grid) -> Tensor:
     return blocks.permute(1, 3, 5, 0, 2, 4, 6).reshape(frames * rows * columns, channels * math.prod(patch))
 
 
-def unpatchify(tokens: Tensor, grid: Grid, patch: Grid) -> Tensor:
+def unpatchify(tokens: Patches, grid: Grid, patch: Grid) -> Latents:
     """[tokens, pt * ph * pw * C] (Wan's output order) -> [C, T, h, w]."""
     blocks = tokens.reshape(*grid, *patch, tokens.shape[1] // math.prod(patch)).permute(6, 0, 3, 1, 4, 2, 5)
     return blocks.flatten(5, 6).flatten(3, 4).flatten(1, 2)
@@ -100,11 +101,11 @@ def unpatchify(tokens: Tensor, grid: Grid, patch: Grid) -> Tensor:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Kept tokens of one kind of one sample; `frame` is the row of each token's latent frame."""
+    """Kept tokens of one kind of one sample, frame after frame; `counts` are those of each latent frame."""
 
     patches: Tensor
     positions: Tensor
-    frame: Tensor
+    counts: Tensor
 
 
 def _kind(latents: Tensor | None, keep: Tensor | None, patch: Grid, offset: int, like: Tensor) -> _Kind:
@@ -114,13 +115,14 @@ def _kind(latents: Tensor | None, keep: Tensor | None, patch: Grid, offset: int,
         return _Kind(like[:0], none.reshape(0, 3), none)
     frames, rows, columns = (size // step for size, step in zip(latents.shape[1:], patch, strict=True))
     patches, positions = patchify(latents, patch), grid_positions(frames, rows, columns, offset)
-    frame = positions[:, 0] - offset
+    counts = torch.full((frames,), rows * columns)
     if keep is not None:
         if keep.numel() != len(patches):
             raise ValueError(f"token mask {tuple(keep.shape)} does not fit the token grid {(frames, rows, columns)}")
-        chosen = keep.flatten().cpu().nonzero().squeeze(1)
-        patches, positions, frame = patches[chosen.to(patches.device)], positions[chosen], frame[chosen]
-    return _Kind(patches, positions, frame)
+        kept = keep.flatten().cpu()
+        counts, chosen = kept.view(frames, -1).sum(1), kept.nonzero().squeeze(1)
+        patches, positions = patches[chosen.to(patches.device)], positions[chosen]
+    return _Kind(patches, positions, counts)
 
 
 def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffsets) -> PackedLayout:
@@ -139,14 +141,13 @@ def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffs
         ref_latents, ref_audio = (None, None) if sample.reference is not None else (c.ref_latents, c.ref_audio)
         reference = _kind(ref_latents, c.ref_face_tokens, patch, offsets.reference, z.patches)
         frames, rows, columns = (size // step for size, step in zip(sample.latents.shape[1:], patch, strict=True))
-        counts = [len(kind.frame) for kind in (z, motion, background, reference)]
+        counts = [len(kind.patches) for kind in (z, motion, background, reference)]
         if c.driving_audio is not None:
-            dense.add(z.frame, start, c.driving_audio[motion_frames:])
-            dense.add(motion.frame, start + counts[0], c.driving_audio[:motion_frames])
+            dense.add(z.counts, start, c.driving_audio[motion_frames:])
+            dense.add(motion.counts, start + counts[0], c.driving_audio[:motion_frames])
         if ref_audio is not None:
-            ragged.add(reference.frame, start + sum(counts[:3]), ref_audio)
-        cached = sample.reference
-        by_frame = _counts(reference.frame, ref_latents) if cached is None else cached.frames
+            ragged.add(reference.counts, start + sum(counts[:3]), ref_audio)
+        by_frame = tuple(reference.counts.tolist()) if sample.reference is None else sample.reference.frames
         layouts.append(SampleLayout((frames, rows, columns), *counts, reference_frames=by_frame))
         for kind in (z, motion, background, reference):
             patches.append(kind.patches)
@@ -162,11 +163,6 @@ def plan_packing(samples: Sequence[SampleInputs], patch: Grid, offsets: RopeOffs
     )
 
 
-def _counts(frame: Tensor, latents: Tensor | None) -> tuple[int, ...]:
-    """Tokens of each latent frame."""
-    return () if latents is None else tuple(torch.bincount(frame, minlength=latents.shape[1]).tolist())
-
-
 class _FrameCollector:
     """Collects (frame, token) runs of several samples into one FrameGroup; frames without tokens are left out."""
 
@@ -175,16 +171,15 @@ class _FrameCollector:
         self._tokens: list[Tensor] = []
         self._counts: list[int] = []
 
-    def add(self, frame: Tensor, start: int, windows: Tensor) -> None:
-        """Tokens `start`.. lie in latent frames `frame` (ascending), whose audio is `windows`."""
-        counts = torch.bincount(frame, minlength=len(windows))
-        if len(counts) > len(windows):
+    def add(self, counts: Tensor, start: int, windows: Tensor) -> None:
+        """Tokens `start`.. lie in latent frames of `counts` tokens each, whose audio is `windows`."""
+        if len(counts) != len(windows):
             raise ValueError(f"{len(windows)} audio windows for {len(counts)} latent frames; one window each is needed")
         present = counts.nonzero().squeeze(1)
         if len(present) == 0:
             return
         self.windows.append(windows if len(present) == len(windows) else windows[present.to(windows.device)])
-        self._tokens.append(torch.arange(start, start + len(frame)))
+        self._tokens.append(torch.arange(start, start + int(counts.sum())))
         self._counts.extend(counts[present].tolist())
 
     def group(self, device: torch.device) -> FrameGroup | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +26,11 @@ from tavr_model.conditions import Conditions
 from tavr_model.generate import Sampling, VideoRequest, generate_videos
 from tavr_model.long_video import joins, plan_windows
 from tavr_model.model_card import write_model_card
-from tavr_model.shapes import FrameMap
+from tavr_model.shapes import BoxArray, FrameMap, FrameMapArray, HoleArray, PictureArray, RefFrameArray, Waveform
 from tavr_model.speech import SAMPLE_RATE, speech_features
 from tavr_model.text import encode_prompt
 from tavr_model.token_selection import (
     TOKEN_PIXELS,
-    Mask,
     background_tokens,
     face_tokens,
     latent_frames,
@@ -41,7 +40,6 @@ from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents, encode_video
 
 FPS = 25
-Value = TypeVar("Value")
 StepEnd = Callable[[DiffusionPipeline, int, int], None]
 """Called with (pipeline, steps done, steps in all) after every step."""
 
@@ -59,7 +57,7 @@ class TAVRPipelineOutput(BaseOutput):
 
     frames: list[Any]
     joins: list[list[int]]
-    attention: list[NDArray[np.float32]]
+    attention: list[FrameMapArray]
 
 
 class TAVRPipeline(DiffusionPipeline):
@@ -91,14 +89,14 @@ class TAVRPipeline(DiffusionPipeline):
     @torch.inference_mode()
     def __call__(  # noqa: PLR0913 - what a user may choose
         self,
-        reference_video: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
-        driving_audio: NDArray[np.float32] | Sequence[NDArray[np.float32]],
-        background: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        reference_video: RefFrameArray | Sequence[RefFrameArray],
+        driving_audio: Waveform | Sequence[Waveform],
+        background: PictureArray | Sequence[PictureArray],
         prompt: str | Sequence[str] = "",
         *,
-        reference_audio: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
-        reference_boxes: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
-        background_mask: Mask | Sequence[Mask | None] | None = None,
+        reference_audio: Waveform | Sequence[Waveform | None] | None = None,
+        reference_boxes: BoxArray | Sequence[BoxArray | None] | None = None,
+        background_mask: HoleArray | Sequence[HoleArray | None] | None = None,
         num_frames: int | None = None,
         num_inference_steps: int = 24,
         text_guidance: float = 5.0,
@@ -106,6 +104,8 @@ class TAVRPipeline(DiffusionPipeline):
         window_frames: int = 81,
         motion_latents: int = 2,
         reference_cache: bool = True,
+        packed_branches: bool = False,
+        guided_share: float = 1.0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "np",
         explain: bool = False,
@@ -130,6 +130,9 @@ class TAVRPipeline(DiffusionPipeline):
             window_frames: pixel frames that the network was trained on, 4k + 1; longer videos take several windows.
             motion_latents: latents by which a window continues the one before it.
             reference_cache: compute the reference stream once and keep it (`tavr cost` tells its size).
+            packed_branches: compute the guidance branches of a step in one pass; three times the activations.
+            guided_share: share of the steps, the first ones, that compute all guidance branches; the others hold the
+                last guidance. 0.5 takes 48 passes instead of 72. **Lossy**: the video differs; 1 is exact.
             generator: CPU generator of the noise, one a request; None: a fresh random one.
             output_type: "np" for frames, "latent" for latents.
             explain: also tell which reference frames each frame looked at, for one pass more a window.
@@ -155,7 +158,9 @@ class TAVRPipeline(DiffusionPipeline):
         device: torch.device = self._execution_device
         lengths = [num_frames or _speech_frames(request["driving_audio"]) for request in requests]
         videos = [self._prepare(request, frames) for request, frames in zip(requests, lengths, strict=True)]
-        sampling = Sampling(num_inference_steps, text_guidance, audio_guidance, reference_cache)
+        sampling = Sampling(
+            num_inference_steps, text_guidance, audio_guidance, reference_cache, packed_branches, guided_share
+        )
         window = latent_frames(window_frames)
         explained: list[FrameMap] | None = [] if explain else None
         windows = max(len(plan_windows(video.shape[1], window, motion_latents)) for video in videos)

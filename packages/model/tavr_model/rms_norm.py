@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tavr_model.shapes import Features, NormWeight
+
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
@@ -27,6 +29,6 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x, (grads[0] * normed).flatten(0, -2).sum(0), None
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms_norm(x: Features, weight: NormWeight, eps: float) -> Features:
     """X / sqrt(mean(x^2) + eps) * weight over the last axis, in float32."""
     return _RMSNorm.apply(x.float(), weight.float(), eps)  # pyright: ignore[reportReturnType]

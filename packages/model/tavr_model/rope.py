@@ -10,14 +10,16 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor
 
+from tavr_model.shapes import AnyHeads, AnyRotary, Positions, Rotary
 
-def grid_positions(frames: int, rows: int, columns: int, frame_offset: int) -> Tensor:
+
+def grid_positions(frames: int, rows: int, columns: int, frame_offset: int) -> Positions:
     """Positions (t, h, w) of a full token grid, [frames * rows * columns, 3], t counted from `frame_offset`."""
     axes = (torch.arange(frames) + frame_offset, torch.arange(rows), torch.arange(columns))
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
-def gather_rotary(rope: WanRotaryPosEmbed, positions: Tensor) -> Tensor:
+def gather_rotary(rope: WanRotaryPosEmbed, positions: Positions) -> Rotary:
     """Complex rotations [N, 1, head_dim / 2] of tokens at `positions` [N, 3], from Wan's own tables.
 
     Raises:
@@ -37,7 +39,7 @@ def gather_rotary(rope: WanRotaryPosEmbed, positions: Tensor) -> Tensor:
     return torch.complex(torch.cat(cos, 1)[:, 0::2].float(), torch.cat(sin, 1)[:, 0::2].float()).unsqueeze(1)
 
 
-def rotate(heads: Tensor, rotary: Tensor) -> Tensor:
-    """Turn the interleaved pairs of `heads` [N, H, D] by `rotary` [N, 1, D / 2]; computed in float32."""
+def rotate(heads: AnyHeads, rotary: AnyRotary) -> AnyHeads:
+    """Turn the interleaved pairs of `heads` by `rotary`; computed in float32."""
     pairs = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotary).flatten(-2).type_as(heads)

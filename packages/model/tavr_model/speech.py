@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tavr_records.weight_files import require_files
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+from tavr_model.shapes import PlaceArray, PlaceRowArray, RowArray, SpeechArray, Waveform
 
 SAMPLE_RATE = 16000
 REQUIRED = ("config.json", "model.safetensors", "preprocessor_config.json")
 
 
-def frame_positions(frames: int, fps: float, stride: int, receptive_field: int) -> NDArray[np.float64]:
+def frame_positions(frames: int, fps: float, stride: int, receptive_field: int) -> PlaceArray:
     """Where the middle of each video frame lies on the axis of hidden states, float64 [frames].
 
     Frame f shows the samples from f/fps to (f+1)/fps seconds, so sample 0 belongs to frame 0. Hidden state j sees the
@@ -26,7 +27,7 @@ def frame_positions(frames: int, fps: float, stride: int, receptive_field: int) 
     return (middles - receptive_field / 2) / stride
 
 
-def interpolate_rows(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
+def interpolate_rows(rows: RowArray, positions: PlaceArray) -> PlaceRowArray:
     """Linear interpolation of rows [n, ...] at fractional row numbers [m]; the ends hold beyond the first and last."""
     clamped = np.clip(positions, 0.0, len(rows) - 1)
     lower = np.minimum(np.floor(clamped).astype(np.intp), max(len(rows) - 2, 0))
@@ -39,10 +40,10 @@ def interpolate_rows(rows: NDArray[np.float32], positions: NDArray[np.float64]) 
 def speech_features(
     model: Wav2Vec2Model,
     extractor: Wav2Vec2FeatureExtractor,
-    waveform: NDArray[np.float32],
+    waveform: Waveform,
     frames: int,
     fps: float,
-) -> NDArray[np.float32]:
+) -> SpeechArray:
     """Hidden states float32 [frames, layers, dim] of mono 16 kHz samples [n] in [-1, 1].
 
     Layers are the projected convolution features and the output of every layer. The sound is cut, or filled with
@@ -94,6 +95,6 @@ class SpeechEncoder:
         """Width of a hidden state."""
         return int(self._model.config.hidden_size)
 
-    def encode(self, waveform: NDArray[np.float32], frames: int, fps: float) -> NDArray[np.float32]:
+    def encode(self, waveform: Waveform, frames: int, fps: float) -> SpeechArray:
         """`speech_features` of this encoder."""
         return speech_features(self._model, self._extractor, waveform, frames, fps)

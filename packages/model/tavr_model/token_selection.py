@@ -6,13 +6,13 @@ A token is a 2x2 patch of latents, that is 16x16 pixels; a latent frame k >= 1 c
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from tavr_model.shapes import BoxArray, FrameArray, GridArray, HoleArray, PictureArray, PlaneArray
 
 TOKEN_PIXELS = 16
 LATENT_PIXELS = 8
 GREY = 127
 """What fills the hole in the background image: the middle of the VAE's input range."""
-Mask = NDArray[np.bool_]
 
 
 def latent_frames(pixel_frames: int) -> int:
@@ -25,7 +25,7 @@ def covered_frames(latent_frame: int) -> range:
     return range(1) if latent_frame == 0 else range(4 * latent_frame - 3, 4 * latent_frame + 1)
 
 
-def face_tokens(boxes: NDArray[np.floating], height: int, width: int) -> Mask:
+def face_tokens(boxes: BoxArray, height: int, width: int) -> GridArray:
     """Tokens inside the face box, per latent frame.
 
     The box of a latent frame is the union over its pixel frames, widened to whole tokens (floor / ceil by 16).
@@ -52,21 +52,21 @@ def face_tokens(boxes: NDArray[np.floating], height: int, width: int) -> Mask:
     return kept
 
 
-def mask_background(frame: NDArray[np.uint8], hole: Mask) -> NDArray[np.uint8]:
+def mask_background(frame: PictureArray, hole: HoleArray) -> FrameArray:
     """The background image I_bg [H, W, 3] as a clip of one frame [1, H, W, 3]: the hole [H, W] is grey."""
     masked = frame.copy()
     masked[hole] = GREY
     return masked[None]
 
 
-def background_tokens(hole: Mask) -> Mask:
+def background_tokens(hole: HoleArray) -> PlaneArray:
     """Background tokens to keep, bool [height / 16, width / 16]: those with a pixel outside `hole` [height, width]."""
     height, width = hole.shape
     blocks = hole.reshape(height // TOKEN_PIXELS, TOKEN_PIXELS, width // TOKEN_PIXELS, TOKEN_PIXELS)
     return np.asarray(~blocks.all(axis=(1, 3)))
 
 
-def foreground_mask(hole: Mask) -> Mask:
+def foreground_mask(hole: HoleArray) -> PlaneArray:
     """The mask `m` of Eq. 7 on the latent grid, bool [height / 8, width / 8]: the hole, max-pooled."""
     height, width = hole.shape
     blocks = hole.reshape(height // LATENT_PIXELS, LATENT_PIXELS, width // LATENT_PIXELS, LATENT_PIXELS)

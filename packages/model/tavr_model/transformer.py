@@ -17,6 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import (
     WanAttention,
+    WanAttnProcessor,
     WanRotaryPosEmbed,
     WanTimeTextImageEmbedding,
     WanTransformer3DModel,
@@ -38,9 +39,14 @@ from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.packing import PackedLayout, RopeOffsets, plan_packing, unpatchify
 from tavr_model.reference_cache import ReferenceCache, ReferenceRecorder
 from tavr_model.rope import gather_rotary
-from tavr_model.shapes import Latents, Times
+from tavr_model.shapes import AudioTokens, Latents, Modulation, Rotary, TimeRows, Times, TokenIndex, Tokens
 
-AUDIO_PARAMETERS = ("audio_projector.", ".norm_audio.", ".audio_cross_attn.")
+_AUDIO = ("audio_projector.", ".norm_audio.", ".audio_cross_attn.")
+
+
+def is_audio_parameter(name: str) -> bool:
+    """Whether a parameter of this name is one that TAVR adds to Wan's."""
+    return any(part in name for part in _AUDIO)
 
 
 @dataclass(frozen=True)
@@ -52,17 +58,17 @@ class BlockContext:
     """
 
     layout: PackedLayout
-    rotary: Tensor
-    modulation: Tensor
+    rotary: Rotary
+    modulation: Modulation
     text: PackedText
-    audio: Tensor | None
-    audio_tokens: Tensor | None
+    audio: AudioTokens | None
+    audio_tokens: TokenIndex | None
     references: tuple[ReferenceCache | None, ...]
     recorder: ReferenceRecorder | None
     probe: AttentionProbe | None
 
 
-def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
+def modulate(normed: Tokens, shift: TimeRows, scale: TimeRows, segments: Sequence[tuple[int, int]]) -> Tokens:
     """Normed * (1 + scale) + shift with one row of shift / scale [rows, d] a segment; nothing is made per token."""
     pieces = normed.split([length for length, _ in segments])
     shifts, scales = shift.unbind(0), (1 + scale).unbind(0)
@@ -70,7 +76,7 @@ def modulate(normed: Tensor, shift: Tensor, scale: Tensor, segments: Sequence[tu
     return torch.cat([torch.addcmul(shifts[row], piece, scales[row]) for piece, (_, row) in parts])
 
 
-def add_gated(hidden: Tensor, update: Tensor, gate: Tensor, segments: Sequence[tuple[int, int]]) -> Tensor:
+def add_gated(hidden: Tokens, update: Tokens, gate: TimeRows, segments: Sequence[tuple[int, int]]) -> Tokens:
     """Hidden + update * gate with one row of gate [rows, d] a segment, in float32."""
     lengths = [length for length, _ in segments]
     gates = gate.unbind(0)
@@ -86,11 +92,12 @@ class TAVRTransformerBlock(WanTransformerBlock):
     ) -> None:
         super().__init__(dim, ffn_dim, num_heads, qk_norm or "rms_norm_across_heads", cross_attn_norm, eps)
         self.norm_audio = FP32LayerNorm(dim, eps, elementwise_affine=True)
+        head = dim // num_heads
         self.audio_cross_attn = WanAttention(
-            dim, num_heads, dim // num_heads, eps, cross_attention_dim_head=dim // num_heads
+            dim, num_heads, head, eps, cross_attention_dim_head=head, processor=WanAttnProcessor()
         )
 
-    def forward(self, hidden: Tensor, context: BlockContext, index: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, hidden: Tokens, context: BlockContext, index: int) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Packed tokens [N, d] -> [N, d] in block `index`; norms, modulation and residuals in float32 as in Wan."""
         layout, segments = context.layout, context.layout.segments
         table = self.scale_shift_table.float() + context.modulation.float()
@@ -129,9 +136,9 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     _skip_layerwise_casting_patterns = ("patch_embedding", "condition_embedder", "norm")
     _no_split_modules = ("TAVRTransformerBlock",)
     _repeated_blocks = ("TAVRTransformerBlock",)
-    _keep_in_fp32_modules = (
+    _keep_in_fp32_modules = [  # noqa: RUF012 - diffusers takes no tuple: it would keep nothing in float32
         "rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3", "norm_audio",
-    )  # fmt: skip
+    ]  # fmt: skip
 
     @register_to_config
     def __init__(  # noqa: PLR0913 - Wan's arguments, then TAVR's
@@ -185,6 +192,10 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             nn.init.zeros_(block.audio_cross_attn.to_out[0].weight)  # type: ignore[union-attr]
             nn.init.zeros_(block.audio_cross_attn.to_out[0].bias)  # type: ignore[union-attr]
 
+    def audio_sizes(self) -> dict[str, int]:
+        """Elements of every parameter that TAVR adds to Wan's, by name."""
+        return {name: value.numel() for name, value in self.named_parameters() if is_audio_parameter(name)}
+
     @classmethod
     def from_base(cls, directory: str | Path, seed: int = 0, **tavr_config: int) -> "TAVRTransformer3DModel":
         """Load a diffusers WanTransformer3DModel checkpoint; the audio layers are drawn from `seed`, silent.
@@ -202,11 +213,17 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             arguments: dict[str, Any] = config | tavr_config
             model = cls(**arguments)
         mismatch = model.load_state_dict(base.state_dict(), strict=False, assign=True)
-        missing = [name for name in mismatch.missing_keys if not any(part in name for part in AUDIO_PARAMETERS)]
+        missing = [name for name in mismatch.missing_keys if not is_audio_parameter(name)]
         if missing or mismatch.unexpected_keys:
             extra = mismatch.unexpected_keys
             raise ValueError(f"{directory}: not a Wan2.1 T2V base: lacks {missing}, has also {extra}")
         return model.eval()
+
+    def plan(self, samples: Sequence[SampleInputs]) -> PackedLayout:
+        """The packed sequence of a batch, at the positions that this model's offsets say."""
+        config = self.config
+        offsets = RopeOffsets(config["target_offset"], config["background_offset"], config["reference_offset"])
+        return plan_packing(samples, tuple(config["patch_size"]), offsets)
 
     def encode_references(self, conditions: Sequence[Conditions]) -> list[ReferenceCache]:
         """Compute the reference streams of several clips, for `SampleInputs.reference`.
@@ -244,9 +261,7 @@ class TAVRTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Returns:
             B velocities, each of its sample's latent shape.
         """
-        config = self.config
-        offsets = RopeOffsets(config["target_offset"], config["background_offset"], config["reference_offset"])
-        layout = plan_packing(samples, tuple(config["patch_size"]), offsets)
+        layout = self.plan(samples)
         weight = self.patch_embedding.weight
         hidden = nn.functional.linear(layout.patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias).to(
             weight.dtype

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tavr_model.conditions import Conditions
 from tavr_model.generate import Sampling, generate_latents
+from tavr_model.reference_cache import ReferenceCache
 from tavr_model.transformer import TAVRTransformer3DModel
 from tavr_model.vae import decode_latents
 from tavr_perception.identity import FaceEmbeddings, FaceIdentity, chamfer_similarity
@@ -100,16 +102,22 @@ class Miner:
         config = self.config
         shape: Any = self.store.tensor(pair.target_clip_id, "target0/latents").shape
         sampling = Sampling(config.steps, config.text_guidance, config.audio_guidance)
-        truth: list[FaceEmbeddings] = []
+
+        @cache  # both are of the condition, for all of its draws; none is needed where every draw is remembered
+        def shared() -> tuple[FaceEmbeddings, ReferenceCache]:
+            frames, _ = read_video(self.root / "data/ingest" / self.clips[pair.target_clip_id].path)
+            with torch.inference_mode():
+                (reference,) = self.model.encode_references([conditions])
+            return self.identity.embed(frames[: config.num_frames]), reference
 
         def draw(seed: int) -> tuple[NDArray[np.float32], float]:
-            if not truth:
-                frames, _ = read_video(self.root / "data/ingest" / self.clips[pair.target_clip_id].path)
-                truth.append(self.identity.embed(frames[: config.num_frames]))
-            latents = generate_latents(self.model, self.scheduler, conditions, (*shape,), seed, sampling)
+            truth, reference = shared()
+            latents = generate_latents(
+                self.model, self.scheduler, conditions, (*shape,), seed, sampling, reference=reference
+            )
             with self.one_at_a_time:
                 generated = self.identity.embed(decode_latents(self.vae, latents).numpy())
-            return latents.numpy(), chamfer_similarity(generated, truth[0]).value
+            return latents.numpy(), chamfer_similarity(generated, truth).value
 
         return draw
 

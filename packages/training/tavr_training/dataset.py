@@ -6,11 +6,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from tavr_model.audio import audio_windows
 from tavr_model.conditions import Conditions
+from tavr_model.shapes import AnyTensor
 from tavr_model.token_selection import latent_frames
 from tavr_records.errors import InputError
 from tavr_records.manifest import read_manifest
 from tavr_records.schemas import CachedClip
-from torch import Tensor
 
 
 class LatentStore:
@@ -40,7 +40,7 @@ class LatentStore:
             raise InputError(f"{self.directory}/manifest.parquet: no {key} of clip {clip_id}; run the stage latents")
         return self._rows[clip_id, key]
 
-    def tensor(self, clip_id: str, key: str) -> Tensor:
+    def tensor(self, clip_id: str, key: str) -> AnyTensor:
         """Read one tensor as it is stored.
 
         Raises:

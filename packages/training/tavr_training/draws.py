@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.long_video import continue_video
+from tavr_model.shapes import Latents, Scalar
 from tavr_records.errors import InputError
 from tavr_records.schemas import Consumed
-from torch import Tensor, nn
+from torch import nn
 
 from tavr_training.config import ConditionsConfig, TimesConfig
 from tavr_training.dataset import LatentStore, build_conditions
@@ -45,8 +46,8 @@ def draw_dropout(conditions: Conditions, config: ConditionsConfig, generator: to
 
 
 def draw_continuation(
-    conditions: Conditions, latents: Tensor, config: ConditionsConfig, generator: torch.Generator
-) -> tuple[Conditions, Tensor]:
+    conditions: Conditions, latents: Latents, config: ConditionsConfig, generator: torch.Generator
+) -> tuple[Conditions, Latents]:
     """Now and then the sample of a later window of a long video: (conditions, latents [C, T, h, w]).
 
     Latent 0, which encodes one frame and not four, is the anchor and no motion latent: the motion latents are 1 to m,
@@ -69,7 +70,7 @@ def draw_continuation(
     return continue_video(conditions, anchor, motion, audio), latents[:, first:]
 
 
-def draw_path(latents: Tensor, times: TimesConfig, generator: torch.Generator) -> FlowPoint:
+def draw_path(latents: Latents, times: TimesConfig, generator: torch.Generator) -> FlowPoint:
     """A time and a noise for clean latents [C, T, h, w]."""
     t = draw_time(generator, times.logit_mean, times.logit_std)
     return flow_point(latents, torch.randn(latents.shape, generator=generator), t)
@@ -108,7 +109,7 @@ def draw_flow_sample(  # noqa: PLR0913 - where the sample goes and how it is dra
     return FlowSample(conditions, point, consumed)
 
 
-def flow_loss(model: nn.Module, batch: list[FlowSample]) -> dict[str, Tensor]:
+def flow_loss(model: nn.Module, batch: list[FlowSample]) -> dict[str, Scalar]:
     """L_MSE of Eq. 6, mean over the batch."""
     device = next(model.parameters()).device
     points = [sample.point.to(device) for sample in batch]

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor, nn
+from tavr_model.shapes import Scalar
+from torch import nn
 
 from tavr_training.checkpoint import TAG
 from tavr_training.config import OptimizerConfig
@@ -33,7 +34,7 @@ class Group:
         if self.size > 1:
             dist.barrier()
 
-    def mean(self, value: Tensor) -> float:
+    def mean(self, value: Scalar) -> float:
         """The mean of a scalar over all processes."""
         total = value.detach().double().cpu()
         if self.size > 1:
@@ -110,7 +111,7 @@ class Engine:
             parameters["lr"] = rate
         return rate
 
-    def accumulate(self, loss: Tensor) -> None:
+    def accumulate(self, loss: Scalar) -> None:
         """Back-propagate one micro batch; the last one of a global batch also takes the optimizer step."""
         self.module.backward(loss)
         if self._limit_here and self.module.is_gradient_accumulation_boundary():

@@ -16,12 +16,13 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from tavr_model.shapes import Scalar
 from tavr_records.atomic import full_disk_named, write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json
 from tavr_records.memo import stage_output
 from tavr_records.schemas import Consumed
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from tavr_training.checkpoint import Checkpoints
@@ -103,7 +104,7 @@ def train(
     training: Training,
     model: ModelMixin,
     draw: Callable[[int, int], Sample],
-    loss: Callable[[nn.Module, list[Sample]], dict[str, Tensor]],
+    loss: Callable[[nn.Module, list[Sample]], dict[str, Scalar]],
 ) -> None:
     """Train `model` in place and write `model/`, `ledger.parquet`, `losses.csv` and `metrics.json`.
 
@@ -152,7 +153,7 @@ def _step(  # noqa: PLR0913 - the loop's working parts
     journal: Journal,
     step: int,
     draw: Callable[[int, int], Sample],
-    loss: Callable[[nn.Module, list[Sample]], dict[str, Tensor]],
+    loss: Callable[[nn.Module, list[Sample]], dict[str, Scalar]],
 ) -> dict[str, Any]:
     """One optimizer step over the global batch; its recorded values, means over the batch."""
     rate = engine.learning_rate(step)

@@ -8,7 +8,7 @@ logistic is flat.
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor
+from tavr_model.shapes import LatentPlane, Latents, PairValues, Scalar
 
 REDUCTIONS = ("mean", "masked_mean", "sum")
 
@@ -17,21 +17,21 @@ REDUCTIONS = ("mean", "masked_mean", "sum")
 class PreferenceErrors:
     """|| m * (y - f) ||^2 of winner and loser under the trained and the frozen model, each [pairs]."""
 
-    winner: Tensor
-    loser: Tensor
-    frozen_winner: Tensor
-    frozen_loser: Tensor
+    winner: PairValues
+    loser: PairValues
+    frozen_winner: PairValues
+    frozen_loser: PairValues
 
 
 @dataclass(frozen=True)
 class PreferenceLoss:
     """`loss` (scalar), `reward_margin` [pairs]: -beta / 2 (Delta^w - Delta^l), positive where the winner gained."""
 
-    loss: Tensor
-    reward_margin: Tensor
+    loss: Scalar
+    reward_margin: PairValues
 
 
-def masked_error(prediction: Tensor, velocity: Tensor, foreground_mask: Tensor | None, reduction: str) -> Tensor:
+def masked_error(prediction: Latents, velocity: Latents, foreground_mask: LatentPlane | None, reduction: str) -> Scalar:
     """The squared error inside the mask, a scalar.
 
     Args:

@@ -99,6 +99,28 @@ def test_a_batch_equals_its_requests_alone(pipeline):
         assert (one - two).abs().max() <= 1e-3
 
 
+def test_guidance_may_be_packed_which_changes_nothing_or_gated_which_does(pipeline):
+    def run(**choices):
+        passes = []
+        hook = pipeline.transformer.register_forward_hook(lambda _m, given, _out: passes.append(len(given[0])))
+        try:
+            steps = {"num_inference_steps": 4, "window_frames": 9, "motion_latents": 1}
+            return pipeline(**request(), output_type="latent", **steps, **choices).frames[0], passes[1:]
+        finally:
+            hook.remove()
+
+    exact, passes = run()
+    assert passes == [1] * 12
+    packed, passes = run(packed_branches=True)
+    assert passes == [3] * 4
+    assert (packed - exact).abs().max() <= 1e-3
+    gated, passes = run(guided_share=0.5)
+    assert passes == [1] * 8
+    assert (gated - exact).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="a share in"):
+        run(guided_share=0.0)
+
+
 def test_every_step_is_told(pipeline):
     told = []
     pipeline(**request(frames=14), callback_on_step_end=lambda _p, *step: told.append(step), **FAST)

@@ -212,14 +212,19 @@ def networks(tmp_path, monkeypatch):
     frames = np.zeros((16, 32, 48, 3), np.uint8)
     frames[:9] = 255
     write_video(tmp_path / "data/ingest/clips/target.mp4", frames, 25, crf=1)
-    seen = SimpleNamespace(embedded=[], seeds=[])
+    seen = SimpleNamespace(embedded=[], seeds=[], encoded=[])
 
     def counted(shown):
         seen.embedded.append(len(shown))
         return embed(shown)
 
-    def generate(model, scheduler, conditions, shape, seed, sampling):
+    def encode_references(contexts):
+        seen.encoded += contexts
+        return ["the reference stream"] * len(contexts)
+
+    def generate(model, scheduler, conditions, shape, seed, sampling, *, reference):
         assert shape == SHAPE
+        assert reference == "the reference stream"
         assert sampling == Sampling(2, 1.0, 1.0)
         seen.seeds.append(seed)
         return torch.full(shape, len(seen.seeds) * 0.25)
@@ -234,7 +239,7 @@ def networks(tmp_path, monkeypatch):
         root=tmp_path,
         store=LatentStore(tmp_path / "data/latents"),
         clips={one.target_clip_id: SimpleNamespace(path="clips/target.mp4")},
-        model=None, scheduler=None, vae=None, identity=SimpleNamespace(embed=counted),
+        model=SimpleNamespace(encode_references=encode_references), scheduler=None, vae=None, identity=SimpleNamespace(embed=counted),
         one_at_a_time=stage.threading.Lock(), memo=Memo(tmp_path / "memo", "context"),
     )  # fmt: skip
     return made, one, seen
@@ -246,9 +251,11 @@ def test_a_condition_is_judged_against_the_first_frames_of_the_real_clip(network
     expected = np.cos((1 - np.array([0.25, 0.5])) * np.pi / 2)
     assert [g.similarity for g in result.generations] == pytest.approx(expected, abs=0.02)
     assert seen.embedded == [9, 9, 9], "the real clip once, then each generation"
+    assert len(seen.encoded) == 1, "and the reference stream once for all draws"
     assert len(set(seen.seeds)) == 2
     again = made.mine_one(one)
     assert len(seen.seeds) == 2, "nothing is drawn twice"
+    assert len(seen.encoded) == 1, "nor encoded again"
     assert [g.similarity for g in again.generations] == [g.similarity for g in result.generations]
 
 
