@@ -219,7 +219,6 @@ def dossier(finish: Finish, checkout: Path) -> Dossier:
         "ours": {"id_target": {"mean": 0.5, "low": 0.4, "high": 0.6, "pairs": 4}, "sync_c": {"mean": None, "pairs": 4}},
     }
     return replace(found, record=record, requirements=REQUIREMENTS, licences={"numpy==2.3.1": "BSD-3-Clause"})
-    return run
 
 
 @pytest.fixture(scope="session")
