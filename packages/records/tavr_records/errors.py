@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class RefusedError(RuntimeError):
     """A check or the gate said no (exit code 3). The message names the verdict and the rule."""
+
+
+class VerificationError(RuntimeError):
+    """A signature, digest, chain or proof does not hold (exit code 4). The message names what and why."""
