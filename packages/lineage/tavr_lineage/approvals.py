@@ -15,8 +15,10 @@ from typing import Any
 from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json
 
-from tavr_lineage.allowed_signers import APPROVERS, AllowedSigner
+from tavr_lineage.allowed_signers import APPROVERS, AllowedSigner, principals_of, read_signers
 from tavr_lineage.gate import Approval
+from tavr_lineage.git import GitError, git
+from tavr_lineage.keys import PublicKey, load_key, load_public
 from tavr_lineage.people import is_same_person
 from tavr_lineage.require import require
 from tavr_lineage.sshsig import verify_signature
@@ -70,6 +72,42 @@ def sign_approval(payload: str, key: Path) -> SignedApproval:
     if made.returncode != 0:
         raise InputError(f"--key {key}: {made.stderr.decode(errors='replace').strip()}; name an SSH key you may use")
     return SignedApproval(payload, made.stdout.decode("ascii"))
+
+
+def approver_of(root: Path, key: Path, approver: str = "") -> str:
+    """Who signs with a key, by the committed approvers; `approver` chooses where one key speaks for several.
+
+    Raises:
+        InputError: it speaks for nobody, not for them, or for several.
+    """
+    beside = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
+    public = load_public(beside) if beside.is_file() else PublicKey(load_key(key).public)
+    now = dt.datetime.now(dt.UTC)
+    known = principals_of(read_signers(root, APPROVERS), public, NAMESPACE, now)
+    if not known:
+        raise InputError(
+            f"--key {key}: {public.fingerprint} is nobody's in the committed {APPROVERS}; add and commit it"
+        )
+    if approver and approver not in known:
+        raise InputError(f"--as {approver}: the key is of {', '.join(known)}")
+    if not approver and len(known) > 1:
+        raise InputError(f"--as: the key is of {', '.join(known)}; say as whom")
+    return approver or known[0]
+
+
+def default_key(root: Path) -> Path:
+    """The SSH key that git signs with.
+
+    Raises:
+        InputError: git has none.
+    """
+    try:
+        named = git(root, "config", "user.signingKey") if git(root, "config", "gpg.format") == "ssh" else ""
+    except GitError:
+        named = ""
+    if not named:
+        raise InputError("--key: name the SSH key to sign with (git has none configured)")
+    return Path(named).expanduser()
 
 
 def verify_approval(

@@ -16,17 +16,18 @@ from tavr_lineage.approvals import EVENT as APPROVED
 from tavr_lineage.approvals import collect_approvals
 from tavr_lineage.attest import ATTESTATION, open_sealed
 from tavr_lineage.candidate import tree_without_seal
+from tavr_lineage.candidates import Finished, open_finished
 from tavr_lineage.checkpoint import logged_checkpoints
 from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
 from tavr_lineage.gate import Approval, Circumstances, Decision, judge
-from tavr_lineage.git import main_checkout, read_file, repository_root, resolve
+from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.keys import PublicKey, SigningKey, signing_key
 from tavr_lineage.log import Log, open_log
 from tavr_lineage.model_signature import MODEL_SIGNATURE, check_model_signature, model_folder
 from tavr_lineage.outputs import find_mismatches
 from tavr_lineage.policy import POLICY, Policy, parse_policy
 from tavr_lineage.record import RECORD, parse_record
-from tavr_lineage.registry import MOVES, find_version, holder, list_versions, tag_facts
+from tavr_lineage.registry import MOVES, holder, tag_facts
 from tavr_lineage.timestamp import read_roots
 
 WITHDRAWN = "audit/withdrawn.jsonl"
@@ -40,20 +41,6 @@ class CommittedPolicy:
     policy: Policy
     sha256: str
     json_sha256: str
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A finished run by its commit, with its record."""
-
-    commit: str
-    record: dict[str, Any]
-    record_sha256: str
-
-    @property
-    def run(self) -> str:
-        """Its run id."""
-        return self.record["run"]["run_id"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ def open_case(root: Path, candidate: str, target: str, approvals: Sequence[Appro
 
     Args:
         root: any folder of the checkout.
-        candidate: what `find_candidate` takes.
+        candidate: what `open_finished` takes.
         target: the stage it asks for.
         approvals: besides the signed ones, which the log holds.
 
@@ -92,7 +79,7 @@ def open_case(root: Path, candidate: str, target: str, approvals: Sequence[Appro
     root = repository_root(root)
     committed, log = committed_policy(root), open_log(root)
     policy = committed.policy
-    found = find_candidate(root, candidate, policy.artifact)
+    found = open_finished(root, candidate)
     signed, doubtful = collect_approvals(
         log.trusted(), found.record, found.record_sha256, target, read_signers(root, APPROVERS)
     )
@@ -120,29 +107,6 @@ def open_case(root: Path, candidate: str, target: str, approvals: Sequence[Appro
         circumstances=circumstances,
         decision=judge(found.record, policy, circumstances),
     )
-
-
-def find_candidate(root: Path, name: str, artifact: str) -> Candidate:
-    """The candidate of a run id, a version label or anything git knows.
-
-    Raises:
-        InputError: there is none, or its commit carries no record.
-    """
-    commit = resolve_candidate(root, name, artifact)
-    data = read_file(root, commit, RECORD)
-    if data is None:
-        raise InputError(f"{name}: commit {commit[:12]} carries no {RECORD}; name a finished run")
-    return Candidate(commit, parse_record(data, f"{commit[:12]}:{RECORD}"), sha256_bytes(data))
-
-
-def resolve_candidate(root: Path, name: str, artifact: str) -> str:
-    """The commit of a run id, a version label or anything git knows."""
-    if any(name in (version.label, version.name) for version in list_versions(root, artifact)):
-        return find_version(root, artifact, name).commit
-    try:
-        return resolve(root, f"run/{name}")
-    except InputError:
-        return resolve(root, name)
 
 
 def committed_policy(root: Path) -> CommittedPolicy:
@@ -174,7 +138,7 @@ def rejection(log: Log, record_sha256: str) -> str:
     return ""
 
 
-def _mismatches(root: Path, found: Candidate, log: Log) -> list[str]:
+def _mismatches(root: Path, found: Finished, log: Log) -> list[str]:
     """Whatever is not as the record says, or not signed by a key of the log."""
     mismatches = find_mismatches(root, found.commit, found.record, main_checkout(root) / ".dvc/cache")
     if tree_without_seal(root, found.commit) != found.record["code"]["tree"]:
@@ -182,7 +146,7 @@ def _mismatches(root: Path, found: Candidate, log: Log) -> list[str]:
     return [*mismatches, *_seal_problems(root, found, log)]
 
 
-def _seal_problems(root: Path, found: Candidate, log: Log) -> list[str]:
+def _seal_problems(root: Path, found: Finished, log: Log) -> list[str]:
     """What is wrong with the attestation and the model's signature; before the log's first line, our key counts."""
     problems: list[str] = []
     keys: list[PublicKey | SigningKey] = [*log.keyring.believed()] if log.entries else [signing_key(root)]

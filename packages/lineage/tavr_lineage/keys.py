@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_public_key,
     load_ssh_private_key,
     load_ssh_public_key,
 )
@@ -94,18 +95,18 @@ def load_key(path: Path) -> SigningKey:
 
 
 def load_public(path: Path) -> PublicKey:
-    """Read a public key file, `<type> <base64> [comment]`.
+    """Read a public key file: `<type> <base64> [comment]`, or PEM.
 
     Raises:
-        InputError: missing, or no OpenSSH public key.
+        InputError: missing, or no public key.
     """
     try:
-        words = path.read_text(encoding="utf-8").split()
-        line = " ".join(words[:2])
-        load_ssh_public_key(line.encode())
+        data = path.read_bytes()
+        pem = data.startswith(b"-----BEGIN PUBLIC KEY-----")
+        key = load_pem_public_key(data) if pem else load_ssh_public_key(b" ".join(data.split()[:2]))
+        return PublicKey(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii"))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise InputError(f"{path}: no OpenSSH public key ({error}); give the file that ends in .pub") from error
-    return PublicKey(line)
+        raise InputError(f"{path}: no public key ({error}); give the file that ends in .pub") from error
 
 
 def public_line(private: Ed25519PrivateKey) -> str:

@@ -56,7 +56,9 @@ def model_key(root: Path) -> ModelKey:
     path = Path(named) if named else common_directory(root) / "tavr" / "dev_model_p256.pem"
     if not named and not path.exists():
         private = ec.generate_private_key(ec.SECP256R1())
-        write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        if write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())):
+            public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+            path.with_suffix(".pub").write_bytes(public + b" tavr development model key\n")
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -15,11 +15,11 @@ from tavr_lineage.allowed_signers import APPROVERS, read_signers
 from tavr_lineage.approvals import EVENT as APPROVED
 from tavr_lineage.approvals import SignedApproval, verify_approval
 from tavr_lineage.attest import ATTESTATION
+from tavr_lineage.candidates import open_finished
 from tavr_lineage.case import (
     REJECTED,
     Case,
     committed_policy,
-    find_candidate,
     open_case,
     rejection,
     withdrawn_inputs,
@@ -98,10 +98,10 @@ def rollback(root: Path, target: str, label: str, reason: str) -> Promotion:
     root = repository_root(root)
     committed, log = committed_policy(root), open_log(root)
     version = find_version(root, committed.policy.artifact, label)
-    found = find_candidate(root, version.name, committed.policy.artifact)
+    found = open_finished(root, version.name)
     _check_held(root, log, version, target)
     facts = {
-        "run": found.run,
+        "run": found.run_id,
         "target": target,
         "commit": version.commit,
         "record_sha256": found.record_sha256,
@@ -133,12 +133,12 @@ def reject(root: Path, candidate: str, reason: str) -> dict[str, Any]:
         InputError: no such candidate, no reason, or it is rejected already.
     """
     root = repository_root(root)
-    found = find_candidate(root, candidate, committed_policy(root).policy.artifact)
+    found = open_finished(root, candidate)
     if not reason.strip():
         raise InputError("--reason: empty; say why, for the record")
     if told := rejection(open_log(root), found.record_sha256):
         raise InputError(f"{candidate}: already {told}")
-    facts = {"run": found.run, "commit": found.commit, "record_sha256": found.record_sha256, "actor": actor(root)}
+    facts = {"run": found.run_id, "commit": found.commit, "record_sha256": found.record_sha256, "actor": actor(root)}
     return append(root, REJECTED, now(), {**facts, "reason": " ".join(reason.split())})
 
 
@@ -153,13 +153,13 @@ def approve(root: Path, candidate: str, target: str, signed: SignedApproval) -> 
     policy = committed_policy(root).policy
     if target not in policy.targets:
         raise InputError(f"--to {target!r}: no target of the policy; it has {', '.join(sorted(policy.targets))}")
-    found = find_candidate(root, candidate, policy.artifact)
+    found = open_finished(root, candidate)
     requester = found.record["run"]["requested_by"]
     try:
         given = verify_approval(signed, found.record_sha256, target, requester, read_signers(root, APPROVERS))
     except VerificationError as error:
         raise RefusedError(f"approval: {error}") from error
-    facts = {"run": found.run, "target": target, "record_sha256": found.record_sha256}
+    facts = {"run": found.run_id, "target": target, "record_sha256": found.record_sha256}
     facts |= {"approver": given.approver, "assurance": given.assurance}
     return append(root, APPROVED, now(), {**facts, "payload": signed.payload, "approval_signature": signed.signature})
 

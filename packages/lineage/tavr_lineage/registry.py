@@ -17,7 +17,7 @@ from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json
 
 from tavr_lineage.attest import open_sealed, seal
-from tavr_lineage.git import GitError, git, git_bytes
+from tavr_lineage.git import GitError, git, git_bytes, resolve
 from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.log import Log, open_log
 from tavr_lineage.sshsig import BEGIN, verify_signature
@@ -135,6 +135,16 @@ def find_version(root: Path, artifact: str, label: str) -> Version:
         if label in (version.label, version.name):
             return version
     raise InputError(f"{label!r}: no such version; `tavr status` lists them")
+
+
+def resolve_candidate(root: Path, name: str, artifact: str) -> str:
+    """The commit of a run id, a version label or anything git knows."""
+    if any(name in (version.label, version.name) for version in list_versions(root, artifact)):
+        return find_version(root, artifact, name).commit
+    try:
+        return resolve(root, f"run/{name}")
+    except InputError:
+        return resolve(root, name)
 
 
 def register(root: Path, artifact: str, commit: str, facts: Mapping[str, str], key: SigningKey) -> Version:
