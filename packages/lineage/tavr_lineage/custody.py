@@ -77,8 +77,8 @@ def revoke_key(root: Path, fingerprint: str, reason: str, from_seq: int | None) 
     """Take the trust from a key, from a line of the log on (None: from the next one); returns the entry.
 
     Raises:
-        InputError: no such key, a line that cannot be, or nobody could sign the log afterwards.
-        BrokenChainError: the log would refuse it, such as a revocation of the key that signs it.
+        InputError: no such key, a line that cannot be, nobody could sign the log afterwards, or it would take the
+            trust from the key that signs it.
     """
     log = open_log(root)
     known, following = log.keyring.find(fingerprint), len(log.entries) + 1

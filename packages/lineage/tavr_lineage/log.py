@@ -98,7 +98,7 @@ def append(root: Path, event: str, at: str, facts: Mapping[str, Any]) -> dict[st
 
     Raises:
         BrokenChainError: the log as it stands is broken; nothing is appended.
-        InputError: this process's key is not an active key of the log.
+        InputError: this process's key is not an active key of the log, or what it says of keys makes no sense.
         GitError: the branch could not be moved.
     """
     if reserved := sorted(set(facts) & set(_OURS)):
@@ -111,7 +111,7 @@ def append(root: Path, event: str, at: str, facts: Mapping[str, Any]) -> dict[st
         data = _line(data, event, at, facts, key)
         check_signer(log, key)
         if event.startswith("key "):
-            parse_log(data)  # what later readers would refuse is never written
+            _check_keys(data)
         commit = _commit(root, data, head, f"audit: {event}")
         try:
             git(root, "update-ref", "-m", f"audit: {event}", BRANCH, commit, head or GENESIS[:40])
@@ -142,6 +142,14 @@ def check_signer(log: Log, key: SigningKey) -> None:
             f"{key.path}: {key.fingerprint} may sign no line from {known.revoked_from_seq} on ({known.reason}); "
             f"name an active key in {VARIABLE} (`tavr keys list` shows them)"
         )
+
+
+def _check_keys(data: bytes) -> None:
+    """What later readers would refuse is never written."""
+    try:
+        parse_log(data)
+    except BrokenChainError as error:
+        raise InputError(f"the log would refuse this: {error}; see `tavr keys list`") from error
 
 
 def _parse_line(number: int, line: bytes) -> dict[str, Any]:
