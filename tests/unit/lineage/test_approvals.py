@@ -97,7 +97,7 @@ def test_an_approval_counts_for_its_record_and_target_only(finish: Finish, check
     good = signed(anna, first.record_sha256)
     approve(checkout, FIRST, "staging", good)
     with pytest.raises(
-        RefusedError, match=f"approves the record {first.record_sha256[:12]}, not {second.record_sha256[:12]}"
+        RefusedError, match=rf"approves the record {first.record_sha256[:12]}, not {second.record_sha256[:12]}"
     ):
         approve(checkout, SECOND, "staging", good)
     with pytest.raises(RefusedError, match="approves it for staging, not for prod"):
@@ -120,7 +120,7 @@ def test_forged_approvals_are_refused(finish: Finish, checkout: Path, anna: Path
     with pytest.raises(RefusedError, match=f"{ANNA}: conf/approvers gives them no key SHA256:"):
         approve(checkout, FIRST, "staging", signed(mallory, record))
     good = signed(anna, record)
-    with pytest.raises(RefusedError, match="eve@example.org: conf/approvers gives them no key"):
+    with pytest.raises(RefusedError, match=r"eve@example.org: conf/approvers gives them no key"):
         approve(checkout, FIRST, "staging", signed(anna, record, approver="eve@example.org"))
     changed = SignedApproval(good.payload.replace(WHEN, "2026-01-03T00:00:00Z"), good.signature)
     with pytest.raises(RefusedError, match="does not fit what is signed"):
@@ -158,10 +158,10 @@ def test_nobody_approves_what_they_asked_for(finish: Finish, checkout: Path, ann
 def test_who_is_the_same_person() -> None:
     assert is_same_person("Anna Ek <anna@x.org>", "ANNA@x.org")
     assert is_same_person("Anna  Ek", "anna ek <other@x.org>")
-    assert is_same_person("ａｎｎａ@x.org", "anna@x.org")  # full width
+    assert is_same_person("\uff41\uff4e\uff4e\uff41@x.org", "anna@x.org")  # full width
     assert is_same_person("an\u200bna@x.org", "anna@x.org")  # a space nobody sees
     assert is_same_person("STRASSE <s@x>", "straße")
-    assert not is_same_person("аnna@x.org", "anna@x.org")  # a Cyrillic letter: another name, and no approver's
+    assert not is_same_person("\u0430nna@x.org", "anna@x.org")  # a Cyrillic letter: another name, and no approver's
     assert not is_same_person("", " ")
     assert not is_same_person("Anna <a@x>", "Bert <b@x>")
 
@@ -170,7 +170,7 @@ def test_whose_key_it_is(checkout: Path, anna: Path, tmp_path: Path) -> None:
     assert approver_of(checkout, anna) == approver_of(checkout, anna.with_suffix(".pub")) == ANNA
     anna.with_suffix(".pub").rename(tmp_path / "kept.pub")
     assert approver_of(checkout, anna) == ANNA
-    with pytest.raises(InputError, match="--as bert@example.org: the key is of anna@example.org"):
+    with pytest.raises(InputError, match=r"--as bert@example.org: the key is of anna@example.org"):
         approver_of(checkout, anna, "bert@example.org")
     with pytest.raises(InputError, match="is nobody's in the committed conf/approvers"):
         approver_of(checkout, make_ssh_key(tmp_path / "other"))

@@ -134,7 +134,7 @@ def test_a_time_stamp_says_when(tmp_path: Path) -> None:
         verify_timestamp(payload, token, [])
     with pytest.raises(VerificationError, match="time stamp: "):
         verify_timestamp(payload, token[:-40] + bytes(40), roots)
-    with pytest.raises(InputError, match="--timestamp http://127.0.0.1.*no time stamp"):
+    with pytest.raises(InputError, match=r"--timestamp http://127.0.0.1.*no time stamp"):
         ask_timestamp(payload, url)  # nobody answers any more
     with pytest.raises(InputError, match="give the http"):
         ask_timestamp(payload, f"file://{root}")

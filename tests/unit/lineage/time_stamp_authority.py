@@ -60,7 +60,7 @@ def serving(folder: Path) -> Iterator[str]:
             self.end_headers()
             self.wfile.write((folder / "reply.tsr").read_bytes())
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
