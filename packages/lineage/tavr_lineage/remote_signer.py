@@ -29,7 +29,7 @@ def remote_signer() -> Signer | None:
         return Signer.from_priv_key_uri(uri, public)
     except Exception as error:  # securesystemslib: "generic try-except", for each service raises its own
         raise InputError(
-            f"{SIGNER}: {uri.split(':')[0]}: cannot be used to sign ({error}); see docs/audit.md"
+            f"{SIGNER}: {uri.split(':')[0]}: cannot be used to sign ({error}); see docs/decisions/0014"
         ) from error
 
 
@@ -47,7 +47,7 @@ def remote_key() -> Key:
         values: dict[str, Any] = json.loads(Path(named).read_bytes())
         return Key.from_dict(values.pop("keyid"), values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{named}: no securesystemslib public key ({error!r}); see docs/audit.md") from error
+        raise InputError(f"{named}: no securesystemslib public key ({error!r}); see docs/decisions/0014") from error
 
 
 def _allow_sigstore() -> None:
