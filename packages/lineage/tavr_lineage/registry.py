@@ -16,7 +16,6 @@ from typing import Any
 from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json
 
-from tavr_lineage.attest import open_sealed, seal
 from tavr_lineage.git import GitError, git, git_bytes, resolve
 from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.log import Log, open_log
@@ -187,6 +186,8 @@ def create_tag(root: Path, tag: Tag, key: SigningKey) -> str:
                 raise InputError(f"tag {tag.name} is already there; run the command again") from error
         else:
             return "ssh"
+    from tavr_lineage.attest import seal  # seconds of import, wanted on a machine without ssh-keygen alone
+
     payload = canonical_json({"tag": tag.name, "commit": tag.commit, "title": tag.title, "facts": facts})
     sealed = canonical_json(seal(payload, TAG_PAYLOAD_TYPE, key)).decode("ascii")
     try:
@@ -219,6 +220,8 @@ def verify_tag(root: Path, name: str, key: PublicKey | SigningKey) -> str:
     if found is None:
         _verify_ssh(raw, name, key)
         return "ssh"
+    from tavr_lineage.attest import open_sealed
+
     try:
         told = json.loads(open_sealed(found[1].encode(), [key], f"tag {name}"))
     except InputError as error:
