@@ -10,13 +10,14 @@ from typing import Any, cast
 
 import yaml
 from tavr_lineage.candidate import SEALED, Candidate, commit_candidate
+from tavr_lineage.case import open_case
 from tavr_lineage.clock import now
 from tavr_lineage.git import dirty_paths, read_file
 from tavr_lineage.keys import signing_key
-from tavr_lineage.promotion import Promotion, open_case, promote_case
+from tavr_lineage.promotion import Promotion, promote_case
 from tavr_lineage.record import RECORD, Run, StageOutcome
 from tavr_records.atomic import write_bytes
-from tavr_records.errors import InputError, RefusedError
+from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import sha256_bytes
 
 from tavr_flows.runs import RunFolder
@@ -55,7 +56,7 @@ def finish(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str, pr
 def _judge(run: RunFolder, candidate: Candidate, promote: bool) -> tuple[bool, list[str], Promotion | None]:
     try:
         case = open_case(run.root, candidate.commit, TARGET)
-    except InputError as error:
+    except (InputError, VerificationError) as error:
         return False, [f"gate: {error}"], None
     reasons = list(case.decision.reasons)
     if not promote:
@@ -64,6 +65,8 @@ def _judge(run: RunFolder, candidate: Candidate, promote: bool) -> tuple[bool, l
         return True, reasons, promote_case(run.root, case)
     except RefusedError:
         return False, reasons, None
+    except InputError as error:  # the log takes no line from us, or somebody made the same tag: the candidate stays
+        return False, [f"gate: {error}"], None
 
 
 def _facts(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str) -> Run:
@@ -117,7 +120,8 @@ def _keep(run: RunFolder, record: Mapping[str, Any]) -> dict[str, str]:
     """Link reports, generated videos, the trained model and the record out of the worktree; returns where they are."""
     tree, folder = run.tree, run.folder
     for name in SEALED:
-        shutil.copyfile(tree / name, folder / name)
+        if (tree / name).is_file():
+            shutil.copyfile(tree / name, folder / name)
     paths = {"run": str(folder), "record": str(folder / RECORD), "logs": str(folder / "logs")}
     if (tree / "reports").is_dir():
         _link(tree / "reports", folder / "reports")

@@ -7,9 +7,10 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 from pydantic import BaseModel, ConfigDict, Field
+from tavr_lineage.case import Case, open_case
 from tavr_lineage.gate import Approval
-from tavr_lineage.promotion import Case, open_case, promote_case, refusal
-from tavr_records.errors import InputError, RefusedError
+from tavr_lineage.promotion import promote_case, refusal
+from tavr_records.errors import InputError, RefusedError, VerificationError
 
 
 class PromoteParameters(BaseModel):
@@ -22,7 +23,7 @@ class PromoteParameters(BaseModel):
     )
     target: Literal["dev", "staging", "prod"] = Field(default="dev", description="The stage it shall hold.")
     approver: str = Field(
-        default="", max_length=200, description="Who approves, by name; the policy says what is enough."
+        default="", max_length=200, description="Who approves, by name; signed approvals are on the log."
     )
     dry_run: bool = Field(default=False, description="Only say what the gate says.")
 
@@ -41,11 +42,13 @@ def promote(parameters: PromoteParameters) -> State[Any]:
             return Completed(message=f"the gate allows it for {parameters.target}")
         if parameters.dry_run:
             return Failed(name="Denied", message=refusal(case))
-        promotion = promote_case(root, case, approvals)
+        promotion = promote_case(root, case)
     except InputError as error:
         return Failed(name="BadInput", message=str(error))
     except RefusedError as error:
         return Failed(name="Denied", message=str(error))
+    except VerificationError as error:
+        return Failed(name="NotVerified", message=str(error))
     get_run_logger().info("%s holds %s by tag %s", promotion.version, promotion.target, promotion.tags[1])
     return Completed(message=f"{promotion.version} holds {promotion.target}")
 

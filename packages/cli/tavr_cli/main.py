@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from tavr_records.errors import InputError, RefusedError
+from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.process import explain
 
-from tavr_cli import export_commands, lineage_commands, publish_commands, reproduce_commands
+from tavr_cli import (
+    export_commands,
+    lineage_commands,
+    publish_commands,
+    registry_commands,
+    reproduce_commands,
+    trust_commands,
+)
 
-EXIT_BAD_INPUT, EXIT_DENIED, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_BAD_INPUT, EXIT_DENIED, EXIT_NOT_VERIFIED, EXIT_INTERRUPTED = 2, 3, 4, 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Values of conf/ to change, as section.key=value.")]
@@ -21,6 +28,8 @@ export_commands.register(app)
 lineage_commands.register(app)
 reproduce_commands.register(app)
 publish_commands.register(app)
+registry_commands.register(app)
+trust_commands.register(app)
 
 
 @app.callback()
@@ -93,18 +102,6 @@ def up(port: Annotated[int, typer.Option(help="Port of the Prefect page on 127.0
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """Runs, versions, and which version holds which stage."""
-    from tavr_cli.status import print_status, read_status
-
-    found = read_status(Path.cwd())
-    if as_json:
-        print_json(found)
-    else:
-        print_status(found)
-
-
-@app.command()
 def cost(  # noqa: PLR0913 - a command has as many options as its question has parts
     profile: Annotated[str, typer.Option(help="A file of conf/profile.")] = "tiny",
     ref_frames: Annotated[
@@ -134,55 +131,6 @@ def cost(  # noqa: PLR0913 - a command has as many options as its question has p
         print_json(found)
     else:
         print_cost(found)
-
-
-@app.command()
-def promote(
-    candidate: Annotated[str, typer.Argument(help="A run id, a version or a commit.")],
-    to: Annotated[str, typer.Option(help="Target stage of conf/policy.yaml.")] = "dev",
-    approver: Annotated[list[str] | None, typer.Option(help="Who approved; may be given more than once.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the gate says.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Judge a candidate and, if the gate allows, let it hold a stage by a signed tag."""
-    from dataclasses import asdict
-
-    from tavr_lineage.gate import Approval
-    from tavr_lineage.promotion import log_refusal, open_case, promote_case, refusal
-
-    approvals = [Approval(name, "form") for name in approver or []]
-    case = open_case(Path.cwd(), candidate, to, approvals)
-    decision = {"allow": case.decision.allow, "reasons": list(case.decision.reasons), "commit": case.commit, "to": to}
-    promotion = promote_case(Path.cwd(), case, approvals) if case.decision.allow and not dry_run else None
-    if as_json:
-        print_json({**decision, "promotion": asdict(promotion) if promotion is not None else None})
-    elif promotion is not None:
-        print(f"{promotion.version} holds {to}: {', '.join(promotion.tags)}")
-    elif case.decision.allow:
-        print(f"the gate allows {candidate} for {to}")
-    if not case.decision.allow:
-        if not dry_run:
-            log_refusal(Path.cwd(), case, approvals)
-        raise RefusedError(refusal(case))
-
-
-@app.command()
-def rollback(
-    version: Annotated[str, typer.Argument(help="A version that held the stage before, such as v0.0.3.")],
-    reason: Annotated[str, typer.Option(help="Why; it goes into the tag and the log.")],
-    to: Annotated[str, typer.Option(help="The stage to roll back.")] = "dev",
-    as_json: AsJson = False,
-) -> None:
-    """Let an earlier version hold a stage again, by one more signed tag."""
-    from dataclasses import asdict
-
-    from tavr_lineage.promotion import rollback as roll_back
-
-    promotion = roll_back(Path.cwd(), to, version, reason)
-    if as_json:
-        print_json(asdict(promotion))
-    else:
-        print(f"{promotion.version} holds {to} again: {promotion.tags[1]}")
 
 
 @app.command()
@@ -234,6 +182,8 @@ def main() -> None:
         _end(str(error), EXIT_BAD_INPUT)
     except RefusedError as error:
         _end(str(error), EXIT_DENIED)
+    except VerificationError as error:
+        _end(str(error), EXIT_NOT_VERIFIED)
     except OSError as error:
         if error.errno is None:
             raise

@@ -6,9 +6,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from tavr_flows.runs import list_runs, read_summary
+from tavr_lineage.candidates import open_finished
+from tavr_lineage.case import rejection, withdrawn_inputs
 from tavr_lineage.git import repository_root
+from tavr_lineage.log import open_log
 from tavr_lineage.policy import read_policy
-from tavr_lineage.registry import holder, list_assignments, list_versions, tag_facts
+from tavr_lineage.registry import Version, holder, list_assignments, list_versions, unlogged_tags
+from tavr_records.errors import InputError, VerificationError
 
 _SHOWN = 20
 
@@ -21,14 +25,11 @@ def read_status(root: Path) -> dict[str, Any]:
     """
     root = repository_root(root)
     artifact = read_policy(root / "conf/policy.yaml").artifact
-    stages = sorted({assignment.stage for assignment in list_assignments(root, artifact)})
-    held = {stage: version.label for stage in stages if (version := holder(root, artifact, stage)) is not None}
+    held, problems = _held(root, artifact)
     return {
         "stages": held,
-        "versions": [
-            {"version": version.label, "commit": version.commit, "run": tag_facts(root, version.name).get("run", "")}
-            for version in list_versions(root, artifact)
-        ],
+        "versions": [_version(root, version, held) for version in list_versions(root, artifact)],
+        "problems": problems,
         "runs": [
             {
                 "run_id": run.request.run_id,
@@ -39,6 +40,39 @@ def read_status(root: Path) -> dict[str, Any]:
             for run in list_runs(root)
         ],
     }
+
+
+def _held(root: Path, artifact: str) -> tuple[dict[str, str], list[str]]:
+    """Which version holds which stage, and whatever of log and tags does not agree."""
+    held: dict[str, str] = {}
+    problems: list[str] = []
+    for stage in sorted({assignment.stage for assignment in list_assignments(root, artifact)}):
+        try:
+            version = holder(root, artifact, stage)
+        except VerificationError as error:
+            problems.append(f"{stage}: {error}")
+            continue
+        if version is not None:
+            held[stage] = version.label
+    try:
+        unlogged = unlogged_tags(root, artifact, open_log(root))
+    except VerificationError:
+        return held, problems  # a broken log is told of already
+    return held, [*problems, *(f"tag {name} is on no line of the log; it moves nothing" for name in unlogged)]
+
+
+def _version(root: Path, version: Version, held: dict[str, str]) -> dict[str, Any]:
+    """One version, with what is against it; a candidate that cannot be read has nothing but its name."""
+    found: dict[str, Any] = {"version": version.label, "commit": version.commit, "run": "", "holds": "", "against": ""}
+    found["holds"] = ", ".join(stage for stage, label in held.items() if label == version.label)
+    try:
+        candidate = open_finished(root, version.commit)
+        withdrawn = withdrawn_inputs(root, version.commit, candidate.record)
+        rejected = rejection(open_log(root), candidate.record_sha256)
+    except (InputError, VerificationError) as error:
+        return {**found, "against": str(error)}
+    against = [rejected, f"{len(withdrawn)} withdrawn clips" if withdrawn else ""]
+    return {**found, "run": candidate.run_id, "against": "; ".join(reason for reason in against if reason)}
 
 
 def print_status(found: dict[str, Any]) -> None:
@@ -54,6 +88,8 @@ def print_status(found: dict[str, Any]) -> None:
             console.print(table)
     for stage, version in found["stages"].items():
         console.print(f"{version} holds {stage}")
+    for problem in found["problems"]:
+        console.print(f"NOT VERIFIED: {problem}")
     if not found["runs"]:
         console.print("no runs yet: `make retrain` makes one")
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -12,8 +13,9 @@ from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, sha256_bytes
 
-from tavr_lineage.keys import SigningKey
+from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.record import RECORD
+from tavr_lineage.remote_signer import remote_signer
 
 ATTESTATION = "attestation.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -59,21 +61,28 @@ def statement(record: Mapping[str, Any], record_sha256: str) -> dict[str, Any]:
 
 
 def seal(payload: bytes, payload_type: str, key: SigningKey) -> dict[str, Any]:
-    """Sign any bytes as a DSSE envelope."""
+    """Sign any bytes as a DSSE envelope; the signature's `keyid` is the key's fingerprint."""
     envelope = Envelope(payload, payload_type, {})
-    envelope.sign(_signer(key))
+    envelope.sign(signer_of_envelopes(key))
     return envelope.to_dict()
 
 
 def write_attestation(root: Path, record: Mapping[str, Any], record_sha256: str, key: SigningKey) -> str:
-    """Write `attestation.json` and return its sha256."""
-    envelope = seal(canonical_json(statement(record, record_sha256)), PAYLOAD_TYPE, key)
-    data = canonical_json(envelope) + b"\n"
+    """Write `attestation.json` and return its sha256.
+
+    It always carries the local key's signature, by which everybody verifies offline; a signer named by configuration
+    (`remote_signer.py`) adds its own.
+    """
+    envelope = Envelope(canonical_json(statement(record, record_sha256)), PAYLOAD_TYPE, {})
+    envelope.sign(signer_of_envelopes(key))
+    if (other := remote_signer()) is not None:
+        envelope.sign(other)
+    data = canonical_json(envelope.to_dict()) + b"\n"
     write_bytes(root / ATTESTATION, data)
     return sha256_bytes(data)
 
 
-def open_sealed(data: bytes, keys: Sequence[SigningKey], where: str) -> bytes:
+def open_sealed(data: bytes, keys: Sequence[PublicKey | SigningKey], where: str) -> bytes:
     """The payload of an envelope that one of `keys` signed.
 
     Raises:
@@ -81,13 +90,21 @@ def open_sealed(data: bytes, keys: Sequence[SigningKey], where: str) -> bytes:
     """
     try:
         envelope = Envelope.from_dict(json.loads(data))
-        envelope.verify([_signer(key).public_key for key in keys], 1)
-    except (json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{where}: not a DSSE envelope ({error!r}); take it from the run's commit") from error
+        envelope.verify([key_for_envelopes(key) for key in keys], 1)
     except VerificationError as error:
         raise InputError(f"{where}: signed by none of the known keys; do not trust it") from error
+    except (json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
+        if not keys:
+            raise InputError(f"{where}: no key is known that could have signed it") from error
+        raise InputError(f"{where}: not a DSSE envelope ({error!r}); take it from the run's commit") from error
     return envelope.payload
 
 
-def _signer(key: SigningKey) -> CryptoSigner:
-    return CryptoSigner(key.private, SSlibKey.from_crypto(key.private.public_key()))
+def signer_of_envelopes(key: SigningKey) -> CryptoSigner:
+    """What signs an envelope with a local key."""
+    return CryptoSigner(key.private, key_for_envelopes(key))
+
+
+def key_for_envelopes(key: PublicKey | SigningKey) -> SSlibKey:
+    """What verifies an envelope's signature; its `keyid` is the fingerprint."""
+    return SSlibKey.from_crypto(load_ssh_public_key(key.public.encode("ascii")), key.fingerprint)

@@ -10,7 +10,7 @@ from tavr_records.ids import sha256_bytes
 
 from tavr_lineage.git import git, read_file, repository_root
 from tavr_lineage.policy import artifact_name
-from tavr_lineage.registry import list_assignments, list_versions
+from tavr_lineage.registry import list_assignments, list_versions, resolve_candidate
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ def open_finished(root: Path, name: str) -> Finished:
     Raises:
         InputError: no such run, or a commit without a record.
     """
-    from tavr_lineage.promotion import resolve_candidate
     from tavr_lineage.record import RECORD
 
     root = repository_root(root)

@@ -1,14 +1,15 @@
 """The gate: a pure function from a record, the policy and today's circumstances to allow, or deny with every reason."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tavr_records.ids import canonical_json, sha256_bytes
 
-from tavr_lineage.intervals import paired_interval
-from tavr_lineage.policy import Policy
+from tavr_lineage.comparison import Compared, Interval, compare
+from tavr_lineage.people import is_same_person
+from tavr_lineage.policy import ASSURANCES, Policy
 
 Record = Mapping[str, Any]
 _FINISHED = ("done", "cached")
@@ -31,7 +32,11 @@ class Circumstances:
         champion: record of the version that holds the target stage now, None when none does.
         withdrawn: clips of the candidate's ledger that have been withdrawn by now.
         mismatches: stored files that are missing or differ from the record, each as one line.
-        approvals: for this candidate and target.
+        approvals: for this candidate and target, verified.
+        doubtful_approvals: those that do not count, each as one line with the reason.
+        rejection: why the candidate was rejected; "" when it was not.
+        witnesses: who signed the log's newest checkpoint that pins all this rests on.
+        stamped: whether a time stamp authority vouches for that checkpoint.
     """
 
     target: str
@@ -39,25 +44,34 @@ class Circumstances:
     withdrawn: Sequence[str] = ()
     mismatches: Sequence[str] = ()
     approvals: Sequence[Approval] = ()
+    doubtful_approvals: Sequence[str] = ()
+    rejection: str = ""
+    witnesses: Sequence[str] = ()
+    stamped: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`reasons` is empty exactly when `allow`; `rules` says of every rule whether it held."""
+    """`reasons` is empty exactly when `allow`; `rules` says of every rule whether it held.
+
+    `intervals` holds what the rules `benchmark` and `champion` computed, where there was enough to compute.
+    """
 
     allow: bool
     reasons: tuple[str, ...]
     rules: tuple[tuple[str, bool], ...]
+    intervals: Mapping[str, Interval] = field(default_factory=dict[str, Interval])
 
 
 def judge(record: Record, policy: Policy, circumstances: Circumstances) -> Decision:
     """Apply every rule; the decision lists all reasons, each starting with its rule's name."""
+    baseline, champion = _against_baseline(record, policy), _against_champion(record, policy, circumstances)
     rules: tuple[tuple[str, Callable[[Record, Policy, Circumstances], list[str]]], ...] = (
         ("target", _target_is_known),
         ("stages", _stages_are_done),
         ("checks", _checks_passed),
-        ("benchmark", _beats_the_baseline),
-        ("champion", _holds_against_the_champion),
+        ("benchmark", lambda record, policy, _: _beats_the_baseline(record, policy, baseline)),
+        ("champion", lambda record, policy, now: _holds_against_the_champion(record, policy, now, champion)),
         ("people", _nobody_is_in_both),
         ("withdrawal", _nothing_withdrawn),
         ("tree", _tree_is_clean),
@@ -65,10 +79,15 @@ def judge(record: Record, policy: Policy, circumstances: Circumstances) -> Decis
         ("licence", _licences_are_accepted),
         ("review", _pairs_were_reviewed),
         ("approval", _approvals_are_there),
+        ("rejection", _nobody_rejected),
+        ("witness", _log_is_witnessed),
     )
     found = [(name, rule(record, policy, circumstances)) for name, rule in rules]
     reasons = tuple(f"{name}: {reason}" for name, listed in found for reason in listed)
-    return Decision(not reasons, reasons, tuple((name, not listed) for name, listed in found))
+    held = tuple((name, not listed) for name, listed in found)
+    compared = {"benchmark": baseline, "champion": champion}
+    intervals = {name: one.interval for name, one in compared.items() if one is not None and one.interval is not None}
+    return Decision(not reasons, reasons, held, intervals)
 
 
 def _target_is_known(record: Record, policy: Policy, now: Circumstances) -> list[str]:
@@ -102,61 +121,63 @@ def _checks_passed(record: Record, policy: Policy, now: Circumstances) -> list[s
     return reasons
 
 
-def _beats_the_baseline(record: Record, policy: Policy, now: Circumstances) -> list[str]:
-    del now
-    benchmark, rule = record["benchmark"], policy.benchmark
+def _against_baseline(record: Record, policy: Policy) -> Compared | None:
+    benchmark = record["benchmark"]
     if benchmark is None:
+        return None
+    metrics, scores = benchmark["metrics"], benchmark["scores"]
+    return compare(scores, metrics["candidate"], scores, metrics["baseline"], policy.benchmark)
+
+
+def _beats_the_baseline(record: Record, policy: Policy, compared: Compared | None) -> list[str]:
+    rule = policy.benchmark
+    if compared is None:
         return ["the candidate has no benchmark scores"]
-    candidate, baseline = benchmark["metrics"]["candidate"], benchmark["metrics"]["baseline"]
-    differences, unscored = _differences(benchmark["scores"], candidate, benchmark["scores"], baseline, rule.metric)
-    reasons = [f"{candidate} or {baseline} has no {rule.metric} on pair {pair[:12]}" for pair in unscored]
-    if len(differences) < rule.minimum_pairs:
-        return [*reasons, f"{len(differences)} scored pairs, the policy wants {rule.minimum_pairs}"]
-    low, high = paired_interval(differences, rule.confidence, rule.resamples)
-    if not low > rule.minimum_difference:
+    candidate, baseline = record["benchmark"]["metrics"]["candidate"], record["benchmark"]["metrics"]["baseline"]
+    reasons = [f"{candidate} or {baseline} has no {rule.metric} on pair {pair[:12]}" for pair in compared.unscored]
+    if compared.interval is None:
+        return [*reasons, f"{compared.pairs} scored pairs, the policy wants {rule.minimum_pairs}"]
+    if not compared.interval.low > rule.minimum_difference:
         reasons.append(
             f"{rule.metric} of {candidate} minus {baseline} is not above {rule.minimum_difference:g}: "
-            f"{100 * rule.confidence:g} % interval [{low:.4f}, {high:.4f}] over {len(differences)} pairs"
+            f"{100 * rule.confidence:g} % interval {compared.interval}"
         )
     return reasons
 
 
-def _holds_against_the_champion(record: Record, policy: Policy, now: Circumstances) -> list[str]:
-    champion, benchmark, rule = now.champion, record["benchmark"], policy.benchmark
-    if champion is None or benchmark is None or now.target not in policy.targets:
-        return []
-    if _profile(champion) != _profile(record):
-        return []  # a model of another size is judged against its own kind
-    run = champion["run"]["run_id"]
+def _against_champion(record: Record, policy: Policy, now: Circumstances) -> Compared | None:
+    """None where there is nothing to compare with; a model of another size is judged against its own kind."""
+    champion, ours = now.champion, record["benchmark"]
+    if champion is None or ours is None or now.target not in policy.targets or _profile(champion) != _profile(record):
+        return None
     theirs = champion["benchmark"]
-    if theirs["metrics"].get("release") != benchmark["metrics"].get("release"):
-        return [f"benchmark release differs from that of the champion (run {run}); score both on one release"]
-    differences, unscored = _differences(
-        benchmark["scores"],
-        benchmark["metrics"]["candidate"],
-        theirs["scores"],
-        theirs["metrics"]["candidate"],
-        rule.metric,
+    if _release(champion) != _release(record):
+        return Compared(None, 0, ())
+    return compare(
+        ours["scores"], ours["metrics"]["candidate"], theirs["scores"], theirs["metrics"]["candidate"], policy.benchmark
     )
-    if unscored or len(differences) < rule.minimum_pairs:
-        return [f"only {len(differences)} pairs scored in common with the champion (run {run})"]
-    low, high = paired_interval(differences, rule.confidence, rule.resamples)
+
+
+def _holds_against_the_champion(
+    record: Record, policy: Policy, now: Circumstances, compared: Compared | None
+) -> list[str]:
+    if compared is None or now.champion is None:
+        return []
+    run, metric = now.champion["run"]["run_id"], policy.benchmark.metric
+    if _release(now.champion) != _release(record):
+        return [f"benchmark release differs from that of the champion (run {run}); score both on one release"]
+    if compared.interval is None or compared.unscored:
+        return [f"only {compared.pairs} pairs scored in common with the champion (run {run})"]
     wanted = policy.targets[now.target].champion
-    if (low > 0) if wanted == "better" else (high >= 0):
+    if (compared.interval.low > 0) if wanted == "better" else (compared.interval.high >= 0):
         return []
     verdict = "not better" if wanted == "better" else "clearly worse"
-    interval = f"difference [{low:.4f}, {high:.4f}] over {len(differences)} pairs"
-    return [f"{rule.metric} is {verdict} than that of the champion (run {run}): {interval}"]
+    return [f"{metric} is {verdict} than that of the champion (run {run}): difference {compared.interval}"]
 
 
-def _differences(
-    ours: Mapping[str, Any], method: str, theirs: Mapping[str, Any], other: str, metric: str
-) -> tuple[list[float], list[str]]:
-    """Differences of `metric` over the pairs both have, in the order of pair ids, and the pairs without a score."""
-    mine, yours = ours.get(method, {}), theirs.get(other, {})
-    pairs = sorted(set(mine) & set(yours))
-    unscored = [pair for pair in pairs if mine[pair][metric] is None or yours[pair][metric] is None]
-    return [mine[pair][metric] - yours[pair][metric] for pair in pairs if pair not in unscored], unscored
+def _release(record: Record) -> Any:
+    """Of the benchmark: models are only compared on the same one."""
+    return record["benchmark"]["metrics"].get("release")
 
 
 def _profile(record: Record) -> Any:
@@ -230,13 +251,35 @@ def _approvals_are_there(record: Record, policy: Policy, now: Circumstances) -> 
     if now.target not in policy.targets:
         return []
     target = policy.targets[now.target]
+    least = min((ASSURANCES.index(kind) for kind in target.approval_assurance), default=0)
     requester = record["run"]["requested_by"]
-    approvers = {
-        approval.approver
-        for approval in now.approvals
-        if approval.assurance in target.approval_assurance and approval.approver != requester
-    }
+    approvers: list[str] = []
+    for approval in now.approvals:
+        enough = approval.assurance in ASSURANCES and ASSURANCES.index(approval.assurance) >= least
+        if enough and not any(is_same_person(approval.approver, other) for other in (requester, *approvers)):
+            approvers.append(approval.approver)
     if len(approvers) >= target.approvals:
         return []
-    kinds = " or ".join(target.approval_assurance)
-    return [f"{len(approvers)} of {target.approvals} approvals ({kinds}, by someone other than the requester)"]
+    kinds = " or ".join(ASSURANCES[least:])
+    wanted = f"{len(approvers)} of {target.approvals} approvals ({kinds}, by someone other than the requester)"
+    return [wanted, *(f"not counted: {reason}" for reason in now.doubtful_approvals)]
+
+
+def _nobody_rejected(record: Record, policy: Policy, now: Circumstances) -> list[str]:
+    del record, policy
+    return [now.rejection] if now.rejection else []
+
+
+def _log_is_witnessed(record: Record, policy: Policy, now: Circumstances) -> list[str]:
+    del record
+    if now.target not in policy.targets:
+        return []
+    target, reasons = policy.targets[now.target], list[str]()
+    if len(now.witnesses) < target.witnesses:
+        reasons.append(
+            f"{len(now.witnesses)} of {target.witnesses} witnesses signed a checkpoint that pins the approvals and the "
+            f"stage's history; see `tavr checkpoint`"
+        )
+    if target.timestamp and not now.stamped:
+        reasons.append("no time-stamped checkpoint pins the approvals and the stage's history; see `tavr checkpoint`")
+    return reasons

@@ -10,7 +10,7 @@ from tavr_records.errors import InputError
 
 NAME, EMAIL = "TAVR", "tavr@localhost"
 # What a run may change without the tree counting as dirty: it writes them itself, and the record says what they are.
-GENERATED = ("dvc.lock", "params.yaml", "reports/", "record.json", "attestation.json", ".work")
+GENERATED = ("dvc.lock", "params.yaml", "reports/", "record.json", "attestation.json", "model.sig", ".work")
 _OURS = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "tag.gpgSign=false", "-c", "gc.auto=0")
 
 

@@ -16,13 +16,34 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_public_key,
     load_ssh_private_key,
+    load_ssh_public_key,
 )
 from tavr_records.errors import InputError
 
 from tavr_lineage.git import common_directory
 
 PRINCIPAL = "tavr"
+VARIABLE = "TAVR_SIGNING_KEY"
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A public key in OpenSSH form, `<type> <base64>`."""
+
+    public: str
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:...`, as OpenSSH prints it."""
+        return fingerprint(self.public)
+
+    def pem(self) -> bytes:
+        """The same key as OpenSSL, securesystemslib and model-signing read it."""
+        return load_ssh_public_key(self.public.encode("ascii")).public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        )
 
 
 @dataclass(frozen=True)
@@ -34,10 +55,9 @@ class SigningKey:
     public: str
     fingerprint: str
 
-    @property
-    def allowed_signers(self) -> Path:
-        """A file that tells `git tag -v` whom to trust: this key alone."""
-        return self.path.with_name(self.path.name + ".allowed_signers")
+    def sign(self, data: bytes) -> bytes:
+        """The 64 bytes of an ed25519 signature."""
+        return self.private.sign(data)
 
 
 def signing_key(root: Path) -> SigningKey:
@@ -46,21 +66,47 @@ def signing_key(root: Path) -> SigningKey:
     Raises:
         InputError: the named key is missing or is no unencrypted OpenSSH ed25519 key.
     """
-    named = os.environ.get("TAVR_SIGNING_KEY")
-    path = Path(named) if named else common_directory(root) / "tavr" / "dev_ed25519"
+    named = os.environ.get(VARIABLE)
+    path = Path(named) if named else development_key(root)
     if not named and not path.exists():
-        _make_key(path)
+        make_key(path)
+    return load_key(path)
+
+
+def development_key(root: Path) -> Path:
+    """Where the development key lies."""
+    return common_directory(root) / "tavr" / "dev_ed25519"
+
+
+def load_key(path: Path) -> SigningKey:
+    """Read a private key.
+
+    Raises:
+        InputError: missing, encrypted, or no OpenSSH ed25519 key.
+    """
     try:
         private = load_ssh_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InputError(f"{path}: cannot be used to sign ({error}); name an OpenSSH ed25519 key") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise InputError(f"{path}: a {type(private).__name__}; name an ed25519 key in TAVR_SIGNING_KEY")
+        raise InputError(f"{path}: a {type(private).__name__}; name an ed25519 key in {VARIABLE}")
     public = public_line(private)
-    key = SigningKey(path, private, public, fingerprint(public))
-    if not named:
-        key.allowed_signers.write_text(f'{PRINCIPAL} namespaces="git" {public}\n', encoding="ascii")
-    return key
+    return SigningKey(path, private, public, fingerprint(public))
+
+
+def load_public(path: Path) -> PublicKey:
+    """Read a public key file: `<type> <base64> [comment]`, or PEM.
+
+    Raises:
+        InputError: missing, or no public key.
+    """
+    try:
+        data = path.read_bytes()
+        pem = data.startswith(b"-----BEGIN PUBLIC KEY-----")
+        key = load_pem_public_key(data) if pem else load_ssh_public_key(b" ".join(data.split()[:2]))
+        return PublicKey(key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii"))
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise InputError(f"{path}: no public key ({error}); give the file that ends in .pub") from error
 
 
 def public_line(private: Ed25519PrivateKey) -> str:
@@ -74,11 +120,17 @@ def fingerprint(public: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
 
-def _make_key(path: Path) -> None:
+def make_key(path: Path) -> None:
+    """Make an ed25519 key, with its public half beside it."""
+    private = Ed25519PrivateKey.generate()
+    if write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())):
+        public = public_line(private) + " tavr development key\n"
+        path.with_name(path.name + ".pub").write_text(public, encoding="ascii")
+
+
+def write_private(path: Path, data: bytes) -> bool:
     """Write a fresh key readable by its owner only; of two processes at once, one wins and both use its key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    private = Ed25519PrivateKey.generate()
-    data = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -86,7 +138,7 @@ def _make_key(path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return
+        return False
     finally:
         temporary.unlink()
-    path.with_name(path.name + ".pub").write_text(public_line(private) + " tavr development key\n", encoding="ascii")
+    return True

@@ -9,6 +9,8 @@ from tavr_records.errors import InputError
 from tavr_records.params import structure
 
 POLICY = Path("conf/policy.yaml")
+ASSURANCES = ("form", "ssh-signed")
+"""How sure it is that an approver said yes, weakest first: a name typed into a form, a signature of their SSH key."""
 
 
 @dataclass
@@ -28,7 +30,9 @@ class TargetPolicy:
 
     `reviews` are patterns `<reviewer>/<assurance>` of accepted review decisions. `champion` says what is asked against
     the promoted model of the same profile: `not-clearly-worse` (the upper bound of the difference is not below 0) or
-    `better` (the lower bound is above 0).
+    `better` (the lower bound is above 0). The weakest of `approval_assurance` is the least an approval must have.
+    `witnesses` third parties must have signed, and with `timestamp` a time stamp authority must have stamped, a
+    checkpoint of the log that pins what the promotion rests on.
     """
 
     licences: list[str]
@@ -36,6 +40,8 @@ class TargetPolicy:
     approvals: int
     approval_assurance: list[str]
     champion: str
+    witnesses: int
+    timestamp: bool
 
 
 @dataclass
@@ -84,8 +90,18 @@ def parse_policy(data: bytes, where: str) -> Policy:
         raise InputError(f"{where}: not YAML ({str(error).splitlines()[0]}); restore it from git") from error
     policy = structure(Policy, cast("dict[str, Any]", values), where)
     for name, target in policy.targets.items():
-        if target.champion not in ("not-clearly-worse", "better"):
-            raise InputError(
-                f"{where}: targets.{name}.champion is {target.champion!r}; use not-clearly-worse or better"
-            )
+        _check_target(target, f"{where}: targets.{name}")
     return policy
+
+
+def _check_target(target: TargetPolicy, where: str) -> None:
+    if target.champion not in ("not-clearly-worse", "better"):
+        raise InputError(f"{where}.champion is {target.champion!r}; use not-clearly-worse or better")
+    for kind in target.approval_assurance:
+        if kind not in ASSURANCES:
+            raise InputError(f"{where}.approval_assurance holds {kind!r}; use {' or '.join(ASSURANCES)}")
+    if target.approvals > 0 and not target.approval_assurance:
+        raise InputError(f"{where}.approval_assurance is empty; name the least assurance of its {target.approvals}")
+    for field in ("approvals", "witnesses"):
+        if getattr(target, field) < 0:
+            raise InputError(f"{where}.{field} is {getattr(target, field)}; use 0 or more")

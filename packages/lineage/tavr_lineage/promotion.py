@@ -1,48 +1,35 @@
-"""Promotion and rollback: the gate's answer, two signed tags, one line in the audit log. Nothing else moves a model."""
+"""Promotion, rollback, rejection and approval: the gate's answer, signed tags, a line of the audit log each.
+
+Nothing else moves a model.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tavr_records.errors import InputError, RefusedError
+from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import sha256_bytes
-from tavr_records.withdrawals import read_withdrawals
 
+from tavr_lineage.allowed_signers import APPROVERS, read_signers
+from tavr_lineage.approvals import EVENT as APPROVED
+from tavr_lineage.approvals import SignedApproval, verify_approval
 from tavr_lineage.attest import ATTESTATION
-from tavr_lineage.candidate import tree_without_seal
-from tavr_lineage.clock import now
-from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
-from tavr_lineage.gate import Approval, Circumstances, Decision, judge
-from tavr_lineage.git import git, main_checkout, read_file, repository_root, resolve
-from tavr_lineage.keys import signing_key
-from tavr_lineage.log import append
-from tavr_lineage.outputs import find_mismatches
-from tavr_lineage.policy import POLICY, Policy, parse_policy
-from tavr_lineage.record import RECORD, parse_record
-from tavr_lineage.registry import (
-    Version,
-    assign,
-    find_version,
-    holder,
-    list_assignments,
-    list_versions,
-    register,
-    tag_facts,
+from tavr_lineage.candidates import open_finished
+from tavr_lineage.case import (
+    REJECTED,
+    Case,
+    committed_policy,
+    open_case,
+    rejection,
+    withdrawn_inputs,
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """A candidate before the gate, with everything the decision was made on."""
-
-    commit: str
-    target: str
-    record: dict[str, Any]
-    record_sha256: str
-    policy: Policy
-    policy_sha256: str
-    decision: Decision
+from tavr_lineage.clock import now
+from tavr_lineage.gate import Approval
+from tavr_lineage.git import git, read_file, repository_root
+from tavr_lineage.keys import signing_key
+from tavr_lineage.log import Log, append, check_signer, open_log
+from tavr_lineage.registry import MOVES, Version, assign, check_move, find_version, register
 
 
 @dataclass(frozen=True)
@@ -57,89 +44,47 @@ class Promotion:
     key: str
 
 
-def open_case(root: Path, candidate: str, target: str, approvals: Sequence[Approval] = ()) -> Case:
-    """Judge a candidate (run id, version, branch or commit) for a target stage as things stand today.
-
-    Raises:
-        InputError: no such candidate, or it carries no record; the policy has uncommitted changes.
-    """
-    root = repository_root(root)
-    policy, policy_sha256 = _committed_policy(root)
-    commit = resolve_candidate(root, candidate, policy.artifact)
-    data = read_file(root, commit, RECORD)
-    if data is None:
-        raise InputError(f"{candidate}: commit {commit[:12]} carries no {RECORD}; name a finished run")
-    record = parse_record(data, f"{commit[:12]}:{RECORD}")
-    mismatches = find_mismatches(root, commit, record, main_checkout(root) / ".dvc/cache")
-    if tree_without_seal(root, commit) != record["code"]["tree"]:
-        mismatches.append("the commit's files are not the tree the record names")
-    used = parse_consumption(read_file(root, commit, record["consumption"]["path"]))
-    circumstances = Circumstances(
-        target=target,
-        champion=_champion(root, policy, target, commit),
-        withdrawn=find_withdrawn_clips(used, read_withdrawals(root / "audit/withdrawn.jsonl")),
-        mismatches=mismatches,
-        approvals=approvals,
-    )
-    decision = judge(record, policy, circumstances)
-    return Case(commit, target, record, sha256_bytes(data), policy, policy_sha256, decision)
-
-
 def promote(root: Path, candidate: str, target: str, approvals: Sequence[Approval] = ()) -> Promotion:
     """Judge, and on allow register the commit's version and let it hold `target`; either way the log says so.
 
     Raises:
         RefusedError: the gate said no; the message lists every reason.
-        InputError: as `open_case`.
+        InputError, VerificationError: as `open_case`.
     """
-    return promote_case(root, open_case(root, candidate, target, approvals), approvals)
+    return promote_case(root, open_case(root, candidate, target, approvals))
 
 
-def promote_case(root: Path, case: Case, approvals: Sequence[Approval] = ()) -> Promotion:
+def promote_case(root: Path, case: Case) -> Promotion:
     """As `promote`, for a case that is already judged.
 
     Raises:
         RefusedError: the gate said no; the message lists every reason.
+        InputError: our key may not sign the log, or somebody else made the same tag at the same time.
     """
     root, target = repository_root(root), case.target
     if not case.decision.allow:
-        log_refusal(root, case, approvals)
+        log_refusal(root, case)
         raise RefusedError(refusal(case))
     key = signing_key(root)
-    facts = _facts(root, case, approvals)
-    attestation = read_file(root, case.commit, ATTESTATION)
+    check_signer(open_log(root), key)  # before the first tag: a tag without a line of the log moves nothing
+    facts = _facts(root, case)
     told = {
         "record-sha256": case.record_sha256,
-        "attestation-sha256": sha256_bytes(attestation) if attestation is not None else "none",
+        "attestation-sha256": facts["attestation_sha256"],
         "policy-sha256": case.policy_sha256,
-        "run": case.record["run"]["run_id"],
+        "run": facts["run"],
     }
     version = register(root, case.policy.artifact, case.commit, told, key)
     tag = assign(root, version, target, told, key)
+    # Publication belongs here: the tags name the release, and no line of the log lets it hold the stage yet.
     append(root, "promoted", now(), {**facts, "version": version.label, "tags": [version.name, tag]})
     return Promotion(version.label, target, case.commit, (version.name, tag), case.record_sha256, key.fingerprint)
 
 
-def log_refusal(root: Path, case: Case, approvals: Sequence[Approval] = ()) -> None:
+def log_refusal(root: Path, case: Case) -> None:
     """Write the gate's no, with every reason, to the log."""
     root = repository_root(root)
-    append(root, "refused", now(), {**_facts(root, case, approvals), "reasons": list(case.decision.reasons)})
-
-
-def _facts(root: Path, case: Case, approvals: Sequence[Approval]) -> dict[str, Any]:
-    """What the log says of a decision."""
-    key = signing_key(root)
-    return {
-        "run": case.record["run"]["run_id"],
-        "target": case.target,
-        "commit": case.commit,
-        "record_sha256": case.record_sha256,
-        "policy_sha256": case.policy_sha256,
-        "approvals": [f"{approval.approver} ({approval.assurance})" for approval in approvals],
-        "actor": actor(root),
-        "key": key.fingerprint,
-        "public_key": key.public,
-    }
+    append(root, "refused", now(), {**_facts(root, case), "reasons": list(case.decision.reasons)})
 
 
 def rollback(root: Path, target: str, label: str, reason: str) -> Promotion:
@@ -147,33 +92,76 @@ def rollback(root: Path, target: str, label: str, reason: str) -> Promotion:
 
     Raises:
         InputError: no such version, or it never held the stage.
+        RefusedError: it was rejected, or somebody in it has withdrawn: it never holds a stage again.
+        VerificationError: the log or the version's tags are damaged.
     """
     root = repository_root(root)
-    policy, policy_sha256 = _committed_policy(root)
-    version = find_version(root, policy.artifact, label)
-    if version.commit not in _once_held(root, policy.artifact, target):
-        raise InputError(f"{version.label} never held {target}; promote it instead (`tavr promote {version.label}`)")
-    data = read_file(root, version.commit, RECORD)
-    told = {
-        "record-sha256": sha256_bytes(data or b""),
-        "policy-sha256": policy_sha256,
+    committed, log = committed_policy(root), open_log(root)
+    version = find_version(root, committed.policy.artifact, label)
+    found = open_finished(root, version.name)
+    _check_held(root, log, version, target)
+    facts = {
+        "run": found.run_id,
+        "target": target,
+        "commit": version.commit,
+        "record_sha256": found.record_sha256,
         "reason": " ".join(reason.split()),
+        "version": version.label,
+        "actor": actor(root),
     }
+    reasons = [
+        f"withdrawal: withdrawn clip {clip[:12]} is in it"
+        for clip in withdrawn_inputs(root, version.commit, found.record)
+    ]
+    reasons += [f"rejection: {told}" for told in (rejection(log, found.record_sha256),) if told]
+    if reasons:
+        append(root, "refused", now(), {**facts, "reasons": reasons})
+        listed = "\n".join(f"  - {one}" for one in reasons)
+        raise RefusedError(f"{version.label} can never hold {target} again:\n{listed}")
+    told = {"record-sha256": found.record_sha256, "policy-sha256": committed.sha256, "reason": facts["reason"]}
     key = signing_key(root)
+    check_signer(log, key)
     tag = assign(root, version, target, told, key)
-    facts = {"target": target, "commit": version.commit, "actor": actor(root), "key": key.fingerprint, "reason": reason}
-    append(root, "rolled back", now(), {**facts, "version": version.label, "tags": [tag]})
-    return Promotion(version.label, target, version.commit, (version.name, tag), told["record-sha256"], key.fingerprint)
+    append(root, "rolled back", now(), {**facts, "tags": [tag]})
+    return Promotion(version.label, target, version.commit, (version.name, tag), found.record_sha256, key.fingerprint)
 
 
-def resolve_candidate(root: Path, name: str, artifact: str) -> str:
-    """The commit of a run id, a version label or anything git knows."""
-    if any(name == version.label for version in list_versions(root, artifact)):
-        return find_version(root, artifact, name).commit
+def reject(root: Path, candidate: str, reason: str) -> dict[str, Any]:
+    """Say no to a candidate for good; returns the log's entry. The stages it holds it keeps until rolled back.
+
+    Raises:
+        InputError: no such candidate, no reason, or it is rejected already.
+    """
+    root = repository_root(root)
+    found = open_finished(root, candidate)
+    if not reason.strip():
+        raise InputError("--reason: empty; say why, for the record")
+    if told := rejection(open_log(root), found.record_sha256):
+        raise InputError(f"{candidate}: already {told}")
+    facts = {"run": found.run_id, "commit": found.commit, "record_sha256": found.record_sha256, "actor": actor(root)}
+    return append(root, REJECTED, now(), {**facts, "reason": " ".join(reason.split())})
+
+
+def approve(root: Path, candidate: str, target: str, signed: SignedApproval) -> dict[str, Any]:
+    """Verify a signed approval and write it to the log; returns the entry.
+
+    Raises:
+        InputError: no such candidate or target.
+        RefusedError: it is for another record or target, of nobody who may, or the requester's own; says which.
+    """
+    root = repository_root(root)
+    policy = committed_policy(root).policy
+    if target not in policy.targets:
+        raise InputError(f"--to {target!r}: no target of the policy; it has {', '.join(sorted(policy.targets))}")
+    found = open_finished(root, candidate)
+    requester = found.record["run"]["requested_by"]
     try:
-        return resolve(root, f"run/{name}")
-    except InputError:
-        return resolve(root, name)
+        given = verify_approval(signed, found.record_sha256, target, requester, read_signers(root, APPROVERS))
+    except VerificationError as error:
+        raise RefusedError(f"approval: {error}") from error
+    facts = {"run": found.run_id, "target": target, "record_sha256": found.record_sha256}
+    facts |= {"approver": given.approver, "assurance": given.assurance}
+    return append(root, APPROVED, now(), {**facts, "payload": signed.payload, "approval_signature": signed.signature})
 
 
 def refusal(case: Case) -> str:
@@ -187,25 +175,34 @@ def actor(root: Path) -> str:
     return git(root, "var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
 
 
-def _committed_policy(root: Path) -> tuple[Policy, str]:
-    data = read_file(root, "HEAD", str(POLICY))
-    if data is None:
-        raise InputError(f"{root / POLICY}: not in git; the gate judges by a committed policy only")
-    if (root / POLICY).read_bytes() != data:
-        raise InputError(f"{root / POLICY}: has uncommitted changes; commit or undo them")
-    return parse_policy(data, str(root / POLICY)), sha256_bytes(data)
+def _facts(root: Path, case: Case) -> dict[str, Any]:
+    """What the log says of a decision."""
+    attestation = read_file(root, case.commit, ATTESTATION)
+    approvals = case.circumstances.approvals
+    return {
+        "run": case.record["run"]["run_id"],
+        "target": case.target,
+        "commit": case.commit,
+        "record_sha256": case.record_sha256,
+        "attestation_sha256": sha256_bytes(attestation) if attestation is not None else "none",
+        "policy_sha256": case.policy_sha256,
+        "policy_json_sha256": case.policy_json_sha256,
+        "withdrawn_sha256": case.withdrawn_sha256,
+        "approvals": [f"{approval.approver} ({approval.assurance})" for approval in approvals],
+        "intervals": {rule: interval.facts() for rule, interval in sorted(case.decision.intervals.items())},
+        "actor": actor(root),
+    }
 
 
-def _champion(root: Path, policy: Policy, target: str, commit: str) -> dict[str, Any] | None:
-    """The record of the version that holds the target now, unless that is the candidate itself."""
-    version: Version | None = holder(root, policy.artifact, target)
-    if version is None or version.commit == commit:
-        return None
-    data = read_file(root, version.commit, RECORD)
-    if data is None or sha256_bytes(data) != tag_facts(root, version.name).get("record-sha256"):
-        raise InputError(f"{version.name}: its commit's {RECORD} is not the one its tag names; the registry is damaged")
-    return parse_record(data, version.name)
-
-
-def _once_held(root: Path, artifact: str, target: str) -> set[str]:
-    return {assignment.commit for assignment in list_assignments(root, artifact) if assignment.stage == target}
+def _check_held(root: Path, log: Log, version: Version, target: str) -> None:
+    """Refuse a version that the log never let hold a stage, or whose tags are not what the log says."""
+    held = [
+        entry
+        for entry in log.trusted()
+        if entry["event"] in MOVES and entry["target"] == target and entry["version"] == version.label
+    ]
+    if not held:
+        raise InputError(f"{version.label} never held {target}; promote it instead (`tavr promote {version.label}`)")
+    check_move(root, log, held[-1])
+    if held[-1]["commit"] != version.commit:
+        raise VerificationError(f"tag {version.name}: was moved; the log says {held[-1]['commit'][:12]}")

@@ -1,4 +1,8 @@
-"""The registry: signed annotated git tags that plain `gto` reads, such as `tavr@v0.0.3` and `tavr#dev#7`."""
+"""The registry: signed annotated git tags that plain `gto` reads, such as `tavr@v0.0.3` and `tavr#dev#7`.
+
+The audit log is what counts: a stage is held by the version that the log's last trusted line for it names, and the tags
+that line names must be there, signed by its key, at its commit. A tag without a line moves nothing.
+"""
 
 import json
 import re
@@ -7,14 +11,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tavr_records.errors import InputError
+from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json
 
-from tavr_lineage.attest import open_sealed, seal
-from tavr_lineage.git import GitError, git
-from tavr_lineage.keys import PRINCIPAL, SigningKey
+from tavr_lineage.git import GitError, git, git_bytes, resolve
+from tavr_lineage.keys import PublicKey, SigningKey
+from tavr_lineage.log import Log, open_log
+from tavr_lineage.sshsig import BEGIN, verify_signature
 
+MOVES = ("promoted", "rolled back")
+"""Events of the log that let a version hold a stage."""
 TAG_PAYLOAD_TYPE = "application/vnd.tavr.tag+json"
 _SEALED = re.compile(r"^dsse: (\{.*\})$", re.MULTILINE)
 
@@ -68,10 +76,52 @@ def list_assignments(root: Path, artifact: str) -> list[Assignment]:
 
 
 def holder(root: Path, artifact: str, stage: str) -> Version | None:
-    """The version that holds a stage now."""
-    commits = {version.commit: version for version in list_versions(root, artifact)}
-    held = [a for a in list_assignments(root, artifact) if a.stage == stage and a.commit in commits]
-    return commits[held[-1].commit] if held else None
+    """The version that holds a stage now, by the log and by its tags.
+
+    Raises:
+        VerificationError: the log is broken, or a tag it names is missing, moved, or signed by another key.
+    """
+    log = open_log(root)
+    entry = last_move(log, stage)
+    if entry is None:
+        return None
+    check_move(root, log, entry)
+    label = f"{artifact}@{entry['version']}"
+    return next((version for version in list_versions(root, artifact) if version.name == label), None)
+
+
+def last_move(log: Log, stage: str) -> dict[str, Any] | None:
+    """The log's last trusted line that let a version hold a stage."""
+    moves = [entry for entry in log.trusted() if entry["event"] in MOVES and entry["target"] == stage]
+    return moves[-1] if moves else None
+
+
+def check_move(root: Path, log: Log, entry: Mapping[str, Any]) -> None:
+    """Hold the tags of a `promoted` or `rolled back` line against it.
+
+    Raises:
+        VerificationError: one is missing, moved, or not signed by the line's key.
+    """
+    commits = dict(_tags(root))
+    key = log.keyring.find(entry["key"])
+    assert key is not None, "a parsed log knows the keys of its lines"
+    for name in entry["tags"]:
+        if name not in commits:
+            raise VerificationError(
+                f"tag {name}: line {entry['seq']} of the log names it and it is not here; fetch tags"
+            )
+        if commits[name] != entry["commit"]:
+            raise VerificationError(
+                f"tag {name}: was moved to {commits[name][:12]}; the log says {entry['commit'][:12]}"
+            )
+    verify_tag(root, entry["tags"][-1], key)
+
+
+def unlogged_tags(root: Path, artifact: str, log: Log) -> list[str]:
+    """Tags in the form of ours that no trusted line of the log names: nobody's promotion, or one cut short."""
+    named = {name for entry in log.trusted() if entry["event"] in MOVES for name in entry["tags"]}
+    ours = [tag.name for tag in (*list_versions(root, artifact), *list_assignments(root, artifact))]
+    return [name for name in ours if name not in named]
 
 
 def find_version(root: Path, artifact: str, label: str) -> Version:
@@ -84,6 +134,16 @@ def find_version(root: Path, artifact: str, label: str) -> Version:
         if label in (version.label, version.name):
             return version
     raise InputError(f"{label!r}: no such version; `tavr status` lists them")
+
+
+def resolve_candidate(root: Path, name: str, artifact: str) -> str:
+    """The commit of a run id, a version label or anything git knows."""
+    if any(name in (version.label, version.name) for version in list_versions(root, artifact)):
+        return find_version(root, artifact, name).commit
+    try:
+        return resolve(root, f"run/{name}")
+    except InputError:
+        return resolve(root, name)
 
 
 def register(root: Path, artifact: str, commit: str, facts: Mapping[str, str], key: SigningKey) -> Version:
@@ -126,6 +186,8 @@ def create_tag(root: Path, tag: Tag, key: SigningKey) -> str:
                 raise InputError(f"tag {tag.name} is already there; run the command again") from error
         else:
             return "ssh"
+    from tavr_lineage.attest import seal  # seconds of import, wanted on a machine without ssh-keygen alone
+
     payload = canonical_json({"tag": tag.name, "commit": tag.commit, "title": tag.title, "facts": facts})
     sealed = canonical_json(seal(payload, TAG_PAYLOAD_TYPE, key)).decode("ascii")
     try:
@@ -142,28 +204,43 @@ def tag_facts(root: Path, name: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line and not line.startswith("dsse: "))
 
 
-def verify_tag(root: Path, name: str, key: SigningKey) -> str:
+def verify_tag(root: Path, name: str, key: PublicKey | SigningKey) -> str:
     """Check a tag's signature against a key; returns `ssh` or `dsse`.
 
     Raises:
-        InputError: not signed by the key, or signed for another tag, commit or message.
+        VerificationError: not signed by the key, or signed for another tag, commit or message.
     """
-    text = git(root, "cat-file", "tag", name)
-    found = _SEALED.search(text)
+    raw = git_bytes(root, "cat-file", "tag", name)
+    head, _, body = raw.partition(b"\n\n")
+    headers = dict(line.split(" ", 1) for line in head.decode().splitlines())
+    commit = git(root, "rev-parse", f"{name}^{{commit}}")
+    if (headers.get("tag"), headers.get("object")) != (name, commit):
+        raise VerificationError(f"tag {name}: its signature was made for another tag, commit or message")
+    found = _SEALED.search(body.decode(errors="replace"))
     if found is None:
-        trust = ("-c", "gpg.format=ssh", "-c", f"gpg.ssh.allowedSignersFile={key.allowed_signers}")
-        try:
-            git(root, *trust, "tag", "-v", name)
-        except GitError as error:
-            raise InputError(f"tag {name}: not signed by {PRINCIPAL}'s key {key.fingerprint} ({error})") from error
+        _verify_ssh(raw, name, key)
         return "ssh"
-    told = json.loads(open_sealed(found[1].encode(), [key], f"tag {name}"))
+    from tavr_lineage.attest import open_sealed
+
+    try:
+        told = json.loads(open_sealed(found[1].encode(), [key], f"tag {name}"))
+    except InputError as error:
+        raise VerificationError(str(error)) from error
     facts = tag_facts(root, name)
     facts.pop("key", None)
-    commit = git(root, "rev-parse", f"{name}^{{commit}}")
     if (told["tag"], told["commit"], told["facts"]) != (name, commit, facts):
-        raise InputError(f"tag {name}: its signature was made for another tag, commit or message")
+        raise VerificationError(f"tag {name}: its signature was made for another tag, commit or message")
     return "dsse"
+
+
+def _verify_ssh(raw: bytes, name: str, key: PublicKey | SigningKey) -> None:
+    message, mark, rest = raw.partition(BEGIN.encode())
+    try:
+        signer = verify_signature((mark + rest).decode("ascii", errors="replace"), message, "git")
+    except VerificationError as error:
+        raise VerificationError(f"tag {name}: {error}") from error
+    if signer.fingerprint != key.fingerprint:
+        raise VerificationError(f"tag {name}: signed by {signer.fingerprint}, not by {key.fingerprint}")
 
 
 def _tag_second(root: Path) -> int:

@@ -15,9 +15,8 @@ from tavr_records.ids import sha256_file
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.policy import POLICY, read_policy
-from tavr_lineage.promotion import resolve_candidate
 from tavr_lineage.record import RECORD, parse_record
-from tavr_lineage.registry import holder
+from tavr_lineage.registry import holder, resolve_candidate
 
 PARAMS = "params.yaml"
 

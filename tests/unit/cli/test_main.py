@@ -35,14 +35,26 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = f"import sys, tavr_cli.main; raise SystemExit(str([m for m in {HEAVY} if m in sys.modules] or ''))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.stderr.strip() == ""
-    for command in ("params", "retrain", "up", "status", "cost", "promote", "rollback"):
+    for command in (
+        "params",
+        "retrain",
+        "up",
+        "status",
+        "cost",
+        "promote",
+        "rollback",
+        "reject",
+        "approve",
+        "checkpoint",
+        "keys",
+    ):
         assert command in tavr(tmp_path, "--help").stdout
 
 
 def test_status_answers_machines_and_people(checkout: Path) -> None:
     result = tavr(checkout, "status", "--json")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"runs": [], "stages": {}, "versions": []}
+    assert json.loads(result.stdout) == {"problems": [], "runs": [], "stages": {}, "versions": []}
     assert "no runs yet" in tavr(checkout, "status").stdout
 
 

@@ -180,6 +180,50 @@ def test_approvals_must_be_enough_assured_and_somebody_elses(root: Path) -> None
     assert reasons(Approval("t <t@t>", "form")) == refused
     assert reasons(Approval("anna", "hearsay")) == refused
     assert reasons(Approval("anna", "form")) == []
+    assert reasons(Approval("anna@x", "ssh-signed")) == [], "a signature is more than a form asks for"
+    assert reasons(Approval("T@T", "ssh-signed")) == refused, "the requester by email, in another case"
+
+
+def test_one_person_is_one_approval_and_doubtful_ones_are_told(root: Path) -> None:
+    text = (root / "conf/policy.yaml").read_text().replace("approvals: 1", "approvals: 2")
+    policy = parse_policy(text.encode(), "here")
+
+    def reasons(target: str, *approvals: Approval) -> tuple[str, ...]:
+        now = Circumstances(target, approvals=approvals, doubtful_approvals=["line 7: eve: no key"])
+        found = judge(fair_record(), policy, now).reasons
+        return tuple(reason for reason in found if reason.startswith("approval"))
+
+    twice = (Approval("anna@x", "ssh-signed"), Approval("Anna <ANNA@x>", "form"))
+    assert reasons("staging", *twice) == (
+        "approval: 1 of 2 approvals (form or ssh-signed, by someone other than the requester)",
+        "approval: not counted: line 7: eve: no key",
+    )
+    assert reasons("staging", *twice, Approval("bert@x", "form")) == ()
+    assert reasons("prod", *twice, Approval("bert@x", "form"))[0].startswith(
+        "approval: 1 of 2 approvals (ssh-signed, by"
+    )
+
+
+def test_rejection_witnesses_and_time_stamps_are_rules(root: Path) -> None:
+    text = (
+        (root / "conf/policy.yaml")
+        .read_text()
+        .replace("witnesses: 0", "witnesses: 1")
+        .replace("timestamp: false", "timestamp: true")
+    )
+    policy = parse_policy(text.encode(), "here")
+    refused = judge(fair_record(), policy, Circumstances("dev", rejection="rejected by bert: blurred"))
+    assert [reason.split(":")[0] for reason in refused.reasons] == ["rejection", "witness", "witness"]
+    assert refused.reasons[0] == "rejection: rejected by bert: blurred"
+    assert judge(fair_record(), policy, Circumstances("dev", witnesses=["wanda@x"], stamped=True)).allow
+
+
+def test_the_decision_holds_the_intervals_it_was_made_by(root: Path) -> None:
+    decision = decide(root, fair_record(0.4), Circumstances("dev", champion=fair_record(0.3)))
+    assert set(decision.intervals) == {"benchmark", "champion"}
+    champion = decision.intervals["champion"].facts()
+    assert (champion["metric"], champion["pairs"], round(champion["mean"], 6)) == ("id_target", 4, 0.1)
+    assert decide(root, {**fair_record(), "benchmark": None}).intervals == {}
 
 
 def test_the_champion_must_not_be_clearly_better(root: Path) -> None:
@@ -211,5 +255,20 @@ def test_the_policy_is_read_strictly(root: Path) -> None:
         parse_policy(text.replace("approvals: 0", "approvals: none").encode(), "here")
     with pytest.raises(InputError, match="champion is 'best'"):
         parse_policy(text.replace("champion: better", "champion: best").encode(), "here")
+    for changed, message in (
+        (
+            "approval_assurance: [form, ssh-signed]",
+            r"staging.approval_assurance holds 'hearsay'; use form or ssh-signed",
+        ),
+        ("witnesses: 0", "dev.witnesses is -1; use 0 or more"),
+        ("approval_assurance: [ssh-signed]", "prod.approval_assurance is empty"),
+    ):
+        spoilt = {
+            "approval_assurance: [form, ssh-signed]": "approval_assurance: [hearsay]",
+            "witnesses: 0": "witnesses: -1",
+        }
+        put = spoilt.get(changed, "approval_assurance: []")
+        with pytest.raises(InputError, match=message):
+            parse_policy(text.replace(changed, put).encode(), "here")
     with pytest.raises(InputError, match="no such file"):
         read_policy(root / "conf/missing.yaml")

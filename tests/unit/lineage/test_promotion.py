@@ -1,6 +1,7 @@
 """Promotion: signed tags plain `gto` reads, one version a commit, a refusal with every reason, a log that chains."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 from tavr_lineage import registry
-from tavr_lineage.keys import signing_key
+from tavr_lineage.case import open_case
+from tavr_lineage.custody import add_key
+from tavr_lineage.keys import PublicKey, signing_key
 from tavr_lineage.log import read_log
-from tavr_lineage.promotion import open_case, promote, rollback
+from tavr_lineage.promotion import promote, rollback
 from tavr_lineage.registry import find_version, holder, list_assignments, list_versions, tag_facts, verify_tag
-from tavr_records.errors import InputError, RefusedError
+from tavr_records.errors import InputError, RefusedError, VerificationError
+from tavr_records.ids import canonical_json, sha256_bytes
 
 from .conftest import CLIPS, Finish, git
 
@@ -30,9 +34,23 @@ def test_a_good_run_is_promoted_by_two_signed_tags_and_a_log_line(finish: Finish
         assert git(checkout, "rev-parse", f"{tag}^{{commit}}") == candidate.commit
         assert verify_tag(checkout, tag, key) == "ssh"
         assert tag_facts(checkout, tag)["record-sha256"] == candidate.record_sha256
-    (entry,) = read_log(checkout)
+    added, entry = read_log(checkout)
+    assert (added["event"], added["public_key"], added["use"]) == ("key added", key.public, "log")
     assert entry["event"] == "promoted"
-    assert entry["record_sha256"] == candidate.record_sha256
+    attestation = (git(checkout, "show", f"{candidate.commit}:attestation.json") + "\n").encode()
+    policy = (checkout / "conf/policy.yaml").read_bytes()
+    assert {name: entry[name] for name in entry if name.endswith("_sha256")} == {
+        "record_sha256": candidate.record_sha256,
+        "attestation_sha256": sha256_bytes(attestation),
+        "policy_sha256": sha256_bytes(policy),
+        "policy_json_sha256": sha256_bytes(canonical_json(yaml.safe_load(policy))),
+        "withdrawn_sha256": sha256_bytes(b""),
+    }
+    assert set(entry["intervals"]) == {"benchmark"}
+    interval = entry["intervals"]["benchmark"]
+    assert (interval["metric"], interval["pairs"]) == ("id_target", 4)
+    assert 0 < interval["low"] <= interval["mean"] <= interval["high"]
+    assert (entry["version"], entry["tags"]) == ("v0.0.1", list(promotion.tags))
     assert git(checkout, "status", "--porcelain", "--", "conf", "audit") == "", "the operator's files are not touched"
     assert git(checkout, "branch", "--show-current") == "main"
 
@@ -68,7 +86,7 @@ def test_without_ssh_keygen_the_signature_is_in_the_message(
     body = text.split("\n\n", 1)[1].replace(f"run: {FIRST}", f"run: {SECOND}")
     git(checkout, "tag", "-d", "tavr@v0.0.1")
     git(checkout, "-c", "user.name=x", "-c", "user.email=x@x", "tag", "-a", "-m", body, "tavr@v0.0.1", promotion.commit)
-    with pytest.raises(InputError, match="made for another tag"):
+    with pytest.raises(VerificationError, match="made for another tag"):
         verify_tag(checkout, "tavr@v0.0.1", key)
 
 
@@ -80,9 +98,16 @@ def test_a_tag_of_another_key_is_not_ours(
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
     monkeypatch.setenv("TAVR_SIGNING_KEY", str(other))
+    with pytest.raises(RefusedError, match=r"attestation\.json: signed by none of the known keys"):
+        promote(checkout, FIRST, "dev")
+    monkeypatch.delenv("TAVR_SIGNING_KEY")
+    with pytest.raises(InputError, match=r"dev_ed25519: SHA256:\S+ is not on the audit log; let a holder"):
+        promote(checkout, FIRST, "dev")
+    monkeypatch.setenv("TAVR_SIGNING_KEY", str(other))
+    add_key(checkout, PublicKey(ours.public), "log")
     promotion = promote(checkout, FIRST, "dev")
     assert promotion.key != ours.fingerprint
-    with pytest.raises(InputError, match="not signed by tavr's key"):
+    with pytest.raises(VerificationError, match=f"tag tavr@v0.0.1: signed by {re.escape(promotion.key)}"):
         verify_tag(checkout, "tavr@v0.0.1", ours)
     monkeypatch.setenv("TAVR_SIGNING_KEY", str(tmp_path / "missing"))
     with pytest.raises(InputError, match="missing: cannot be used to sign"):
@@ -108,7 +133,7 @@ def test_a_refusal_lists_every_reason_and_is_logged(finish: Finish, checkout: Pa
     for word in ("no verdict of check_latents", "id_target of ours minus base", "packages/x.py"):
         assert word in str(caught.value)
     assert list_versions(checkout, "tavr") == []
-    (entry,) = read_log(checkout)
+    _, entry = read_log(checkout)
     assert entry["event"] == "refused"
     assert len(entry["reasons"]) == 3
 
@@ -144,7 +169,7 @@ def test_rollback_is_one_more_signed_tag(finish: Finish, checkout: Path) -> None
     held = holder(checkout, "tavr", "dev")
     assert held is not None
     assert held.label == "v0.0.1"
-    assert [entry["event"] for entry in read_log(checkout)] == ["promoted", "promoted", "rolled back"]
+    assert [entry["event"] for entry in read_log(checkout)] == ["key added", "promoted", "promoted", "rolled back"]
     with pytest.raises(InputError, match=r"v0\.0\.1 never held prod"):
         rollback(checkout, "prod", "v0.0.1", "why not")
     with pytest.raises(InputError, match="no such version"):
