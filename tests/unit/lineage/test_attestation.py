@@ -53,7 +53,8 @@ def test_in_toto_refuses_what_is_none(envelope: dict) -> None:
 
 
 def test_securesystemslib_verifies_the_envelope(envelope: dict, checkout: Path) -> None:
-    public = SSlibKey.from_crypto(signing_key(checkout).private.public_key())
+    key = signing_key(checkout)
+    public = SSlibKey.from_crypto(key.private.public_key(), key.fingerprint)
     read = Envelope.from_dict(json.loads(json.dumps(envelope)))
     assert read.payload_type == PAYLOAD_TYPE
     assert read.verify([public], 1)

@@ -17,9 +17,8 @@ from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.policy import POLICY, read_policy
-from tavr_lineage.promotion import resolve_candidate
 from tavr_lineage.record import RECORD, parse_record
-from tavr_lineage.registry import holder, list_versions
+from tavr_lineage.registry import holder, list_versions, resolve_candidate
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
