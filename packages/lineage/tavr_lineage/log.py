@@ -96,6 +96,8 @@ def line_digest(data: bytes, number: int) -> str:
 def append(root: Path, event: str, at: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Sign and append one entry and return it; the first entry of an empty log adds this process's key before it.
 
+    An entry is never dated before its predecessor: whoever read the clock first may well append last.
+
     Raises:
         BrokenChainError: the log as it stands is broken; nothing is appended.
         InputError: this process's key is not an active key of the log, or what it says of keys makes no sense.
@@ -108,7 +110,7 @@ def append(root: Path, event: str, at: str, facts: Mapping[str, Any]) -> dict[st
         head = _head(root)
         log = parse_log((read_file(root, head, PATH) or b"") if head else b"")
         data = log.data or _line(b"", ADDED, at, {"public_key": key.public, "use": "log"}, key)
-        data = _line(data, event, at, facts, key)
+        data = _line(data, event, max(at, log.entries[-1]["at"]) if log.entries else at, facts, key)
         check_signer(log, key)
         if event.startswith("key "):
             _check_keys(data)

@@ -51,11 +51,13 @@ def read_withdrawals(path: Path = Path("audit/withdrawn.jsonl")) -> list[Withdra
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; restore it from git (an empty file means nothing is withdrawn)")
-    return [
-        _parse(line, f"{path}:{number}")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-        if line.strip()
-    ]
+    return parse_withdrawals(path.read_text(encoding="utf-8"), str(path))
+
+
+def parse_withdrawals(text: str, where: str) -> list[Withdrawal]:
+    """As `read_withdrawals`, from text; `where` starts every message."""
+    lines = enumerate(text.splitlines(), start=1)
+    return [_parse(line, f"{where}:{number}") for number, line in lines if line.strip()]
 
 
 def _parse(line: str, where: str) -> Withdrawal:

@@ -1,0 +1,1 @@
+"""Programs for an auditor, to be read and run without the project; this package never imports them."""
