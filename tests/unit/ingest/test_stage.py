@@ -122,7 +122,7 @@ def test_incremental_and_fresh_runs_give_the_same_bytes(data_set, monkeypatch):
     shutil.rmtree(data_set.root / "data/ingest")
     ingest(make_config(), data_set.root)
     assert digests(data_set.root / "data/ingest") == incremental
-    assert len(incremental) == 2 + 2 * 2
+    assert len(incremental) == 3 + 2 * 2
 
 
 def test_a_parameter_of_the_picture_makes_new_clips_but_a_filter_does_not(data_set, monkeypatch):
