@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from tavr_records.errors import InputError
 from tavr_records.ids import clip_id
 from tavr_records.withdrawals import Withdrawal, find_withdrawn
 
+from tavr_lineage.closure import JUDGED, find_withdrawn_clips, parse_consumption
 from tavr_lineage.git import git, main_checkout, read_file, repository_root
-from tavr_lineage.ledger import consumed_rows
 from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.policy import POLICY, read_policy
 from tavr_lineage.promotion import open_case
 from tavr_lineage.record import RECORD, parse_record
 from tavr_lineage.registry import holder, list_assignments, list_versions
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported
 
 CHECKED_AGAIN = ("sources", "ingest", "pairs")
 """Outputs whose rows a tombstone can meet, in the order of the pipeline."""
@@ -70,16 +73,21 @@ class Affected:
     @property
     def trained(self) -> bool:
         """Whether weights were fitted to it, not only judged by it."""
-        return any(stage != "benchmark" for stage in self.used)
+        return any(stage != JUDGED for stage in self.used)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A commit with a record, and the rows of its consumption table."""
+    """A commit with a record, and its consumption table."""
 
     commit: str
     record: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
+    used: pa.Table
+
+    def rows_of(self, withdrawals: Sequence[Withdrawal]) -> list[dict[str, Any]]:
+        """The rows of withdrawn clips."""
+        clips = pa.array(find_withdrawn_clips(self.used, withdrawals), pa.string())
+        return self.used.filter(pc.is_in(self.used["clip_id"], value_set=clips)).to_pylist()
 
 
 def candidates(root: Path) -> Iterator[Candidate]:
@@ -91,7 +99,7 @@ def candidates(root: Path) -> Iterator[Candidate]:
         data = read_file(root, commit, RECORD)
         if data is not None:
             record = parse_record(data, f"{commit[:12]}:{RECORD}")
-            yield Candidate(commit, record, consumed_rows(read_file(root, commit, record["consumption"]["path"])))
+            yield Candidate(commit, record, parse_consumption(read_file(root, commit, record["consumption"]["path"])))
 
 
 def find_affected(root: Path, withdrawals: Sequence[Withdrawal], judge: bool = True) -> list[Affected]:
@@ -130,7 +138,7 @@ def pulls(root: Path, commit: str, versions: Sequence[str]) -> tuple[str, ...]:
 def _affected(
     root: Path, artifact: str, one: Candidate, withdrawals: Sequence[Withdrawal], judge: bool
 ) -> Affected | None:
-    rows = [one.rows[index] for index in find_withdrawn(one.rows, withdrawals)]
+    rows = one.rows_of(withdrawals)
     if not rows:
         return None
     versions = tuple(version.label for version in list_versions(root, artifact) if version.commit == one.commit)
@@ -165,7 +173,7 @@ def _remedy(root: Path, one: Candidate, withdrawals: Sequence[Withdrawal], neede
     if not needed:
         return Remedy("block")
     compose = one.record["params"].get("_compose", {})
-    parameters = {
+    parameters: dict[str, Any] = {
         "profile": compose.get("profile", "tiny"),
         "overrides": list(compose.get("overrides", [])),
         "reason": f"successor of run {one.record['run']['run_id']} without what was withdrawn",

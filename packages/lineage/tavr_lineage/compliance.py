@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tavr_records.withdrawals import Withdrawal, find_withdrawn, read_withdrawals
+from tavr_records.withdrawals import Withdrawal, read_withdrawals
 
 from tavr_lineage.affected import Candidate, candidates
 from tavr_lineage.git import repository_root
@@ -55,7 +55,7 @@ def _follow(
 ) -> Compliance:
     at = str(entry["at"])
     mine = [w for w in withdrawals if (w.reason, w.withdrawn_at) == (entry["reason"], at)]
-    free = [one for one in made if not find_withdrawn(one.rows, mine) and _is_whole(one)]
+    free = [one for one in made if not one.rows_of(mine) and _is_whole(one)]
     later = sorted(
         (str(one.record["run"]["finished_at"]), str(one.record["run"]["run_id"]))
         for one in free

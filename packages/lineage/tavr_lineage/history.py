@@ -4,21 +4,21 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from tavr_lineage.footprint import Footprint, text_in
 from tavr_lineage.git import git, git_bytes
-from tavr_lineage.subject import Subject, text_in
 
 _LOOKED_AT = ("reports/*", "record.json", "audit/*", "conf/*.json", "*.lock.json", "*.review.json", "sources.lock")
 _BATCH = 64
 
 
-def in_history(root: Path, subject: Subject) -> Iterator[str]:
+def in_history(root: Path, footprint: Footprint) -> Iterator[str]:
     """`git:<blob>:<path>` of every version of a file in git that mentions the subject, on any branch or tag."""
     listing = git(root, "rev-list", "--all", "--objects").splitlines()
     blobs = [(name, path) for name, _, path in (line.partition(" ") for line in listing) if _is_looked_at(path)]
     for start in range(0, len(blobs), _BATCH):
         group = blobs[start : start + _BATCH]
         for (name, path), data in zip(group, _read(root, [name for name, _ in group]), strict=True):
-            if subject.named_in(path) or subject.named_in(text_in(data, PurePosixPath(path).suffix)):
+            if footprint.named_in(path) or footprint.named_in(text_in(data, PurePosixPath(path).suffix)):
                 yield f"git:{name[:12]}:{path}"
 
 

@@ -64,6 +64,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (".work/weights/*", "nobody"),
     (".work/locks/*", "nobody"),
     (".work/zoo/*", "nobody"),
+    (".dvc/cache/*.dir", "ids"),  # a folder's listing: names and digests, by which later purges find its files
     (".dvc/cache/runs/*", "nobody"),  # digests alone; DVC restores no output whose files are gone
     ("model/*", "models"),
     ("logs/*", "ids"),
@@ -75,6 +76,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("audit/*", "ids"),
 )
 _GUESSES = (("media/", "sources"), ("clips/", "ingest"), ("videos/", "benchmark"), ("shard-", "latents"))
+CACHE_LISTING = ".dvc/cache/"
 _WALKED = ("data", "reports")
 
 
@@ -149,6 +151,7 @@ def in_cache(root: Path) -> Iterator[Stored]:
     yield from (Stored("cache", name, path) for name, path in sorted(seen))
     named = {path for _, path in seen}
     for folder in sorted(cache.glob("files/md5/*/*.dir")):
+        yield Stored("cache", f"{CACHE_LISTING}{folder.parent.name}{folder.name}", folder)
         for entry in json.loads(folder.read_bytes()):
             path = cache / "files" / "md5" / entry["md5"][:2] / entry["md5"][2:]
             if path not in named and path.is_file():

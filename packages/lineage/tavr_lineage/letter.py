@@ -1,7 +1,7 @@
 """What is done when a letter of withdrawal comes: tombstones, every model's remedy, the purge and its certificate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,17 @@ from tavr_lineage.affected import Affected, candidates, find_affected, judge_hol
 from tavr_lineage.certificate import store_certificate
 from tavr_lineage.clock import now
 from tavr_lineage.faces import FACES, keep_face
+from tavr_lineage.footprint import Footprint, Row, read_footprint
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.keys import signing_key
 from tavr_lineage.log import append, read_log
 from tavr_lineage.policy import POLICY, parse_policy
 from tavr_lineage.promotion import actor
 from tavr_lineage.purge import Kept, Purged, Trace, TrainedOn, demand_no_run, find_traces, purge
-from tavr_lineage.subject import Row, Subject, read_subject
 from tavr_lineage.withdrawal import WITHDRAWN, Request, Tombstones, withdraw
 from tavr_lineage.withdrawal_policy import WithdrawalPolicy
 
-Outside = Callable[[Subject, Sequence[Affected], bool], Purged]
+Outside = Callable[[Footprint, Sequence[Affected], bool], Purged]
 """Finds what a service outside the file system keeps of a subject and, if asked, removes it."""
 FaceOf = Callable[[Path, Sequence[Row], WithdrawalPolicy, str], WithdrawnFace | None]
 """The template of the face in some clips of a checkout, None when no clip of it can be read any more."""
@@ -74,21 +74,17 @@ def answer(root: Path, request: Request, do_purge: bool, means: Means | None = N
     if not do_purge:
         return found
     demand_no_run(main_checkout(root))
-    subject = read_subject(root, lines)
+    footprint = read_footprint(root, lines)
     trained = [TrainedOn(one.run_id, one.commit) for one in affected if one.trained]
-    done = _purge(root, subject, affected, trained, policy, means)
+    done = _purge(root, footprint, affected, trained, policy, means)
     certificate = _certify(root, request, found, done, sha256_bytes(policy_data))
-    return Answer(**{**_shallow(found), "purged": done, "certificate": certificate})
-
-
-def _shallow(found: Answer) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return replace(found, purged=done, certificate=certificate)
 
 
 def _keep_face(root: Path, tombstones: Tombstones, policy: WithdrawalPolicy, means: Means) -> bool:
     if not policy.face_match.enabled or means.face_of is None or not tombstones.added:
         return False
-    clips = list(read_subject(root, tombstones.lines).clips.values())
+    clips = list(read_footprint(root, tombstones.lines).clips.values())
     face = means.face_of(root, clips, policy, tombstones.withdrawn_at)
     if face is not None:
         keep_face(root, face)
@@ -100,27 +96,30 @@ def _related(root: Path, affected: Sequence[Affected], lines: Sequence[Withdrawa
     hit = {one.commit: set(one.clips) for one in affected}
     found: set[str] = set()
     for one in candidates(root):
-        mine = hit.get(one.commit, set())
-        faces = {row["identity"] for row in one.rows if row["clip_id"] in mine} - {""}
-        others = (row for row in one.rows if row["identity"] in faces and row["clip_id"] not in mine)
+        mine = hit.get(one.commit)
+        if not mine:
+            continue
+        rows = one.used.to_pylist()
+        faces = {row["identity"] for row in rows if row["clip_id"] in mine} - {""}
+        others = (row for row in rows if row["identity"] in faces and row["clip_id"] not in mine)
         found |= {str(row["clip_id"]) for row in others if not any(line.covers(row) for line in lines)}
     return tuple(sorted(found))
 
 
 def _purge(  # noqa: PLR0913 - a purge has these parts
     root: Path,
-    subject: Subject,
+    footprint: Footprint,
     affected: Sequence[Affected],
     trained: Sequence[TrainedOn],
     policy: WithdrawalPolicy,
     means: Means,
 ) -> Purged:
-    done = purge(root, find_traces(root, subject, trained), policy)
+    done = purge(root, find_traces(root, footprint, trained), policy)
     removed, kept = list(done.removed), list(done.kept)
     outside = {"published": lambda *_: _published(root, affected), **means.outside}
     for kind, look in outside.items():
         wanted = policy.purge[kind]
-        more = look(subject, affected, wanted)
+        more = look(footprint, affected, wanted)
         removed += more.removed
         reason = policy.keep_reasons.get(kind, "")
         kept += [one if one.reason else Kept(one.trace, " ".join(reason.split())) for one in more.kept]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tavr_records.errors import InputError
 
+from tavr_lineage.footprint import Footprint
 from tavr_lineage.git import main_checkout, read_file
 from tavr_lineage.history import in_history
 from tavr_lineage.inventory import Stored, checkouts, kind_of, shown, stored, work_folder
 from tavr_lineage.outputs import stored_files
-from tavr_lineage.subject import Subject
 from tavr_lineage.withdrawal_policy import WithdrawalPolicy
 
 _OWN = ("footage", "training_state")
@@ -66,14 +66,14 @@ class TrainedOn:
     commit: str
 
 
-def find_traces(root: Path, subject: Subject, trained: Sequence[TrainedOn] = ()) -> list[Trace]:
+def find_traces(root: Path, footprint: Footprint, trained: Sequence[TrainedOn] = ()) -> list[Trace]:
     """Everything stored of the subject, with the models of the runs that trained on it; sorted by path."""
     main = main_checkout(root)
     found: dict[str, Trace] = {}
-    for item in [*_mentions(root, subject), *_models(root, trained)]:
+    for item in [*_mentions(root, footprint), *_models(root, trained)]:
         trace = _trace(main, item)
         found[trace.path] = trace
-    for path in in_history(root, subject):
+    for path in in_history(root, footprint):
         name = path.split(":", 2)[2]
         found[path] = Trace(path, name, "history", shared=True)
     return [found[path] for path in sorted(found)]
@@ -112,7 +112,7 @@ def demand_no_run(main: Path) -> None:
         )
 
 
-def _mentions(root: Path, subject: Subject) -> Iterator[Stored]:
+def _mentions(root: Path, footprint: Footprint) -> Iterator[Stored]:
     answers: dict[tuple[Path, str], bool] = {}
     for item in stored(root):
         if item.kind in _SEARCHED:
@@ -122,7 +122,7 @@ def _mentions(root: Path, subject: Subject) -> Iterator[Stored]:
             continue
         key = (item.path, item.name)
         if key not in answers:
-            answers[key] = subject.is_in(item)
+            answers[key] = footprint.is_in(item)
         if answers[key]:
             yield item
 

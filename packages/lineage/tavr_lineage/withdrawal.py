@@ -20,14 +20,14 @@ from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.withdrawals import Withdrawal, find_withdrawn, read_withdrawals
 
 from tavr_lineage.certificate import read_certificates
+from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
+from tavr_lineage.footprint import known_clips
 from tavr_lineage.git import GitError, common_directory, git, main_checkout, read_file, repository_root
 from tavr_lineage.inventory import shown
-from tavr_lineage.ledger import consumed_rows
 from tavr_lineage.log import append, read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.promotion import actor
 from tavr_lineage.record import RECORD, parse_record
-from tavr_lineage.subject import known_clips
 
 WITHDRAWN = "audit/withdrawn.jsonl"
 _KINDS = {"clip": "clip_id", "person": "person_id", "source": "source_key"}
@@ -134,11 +134,12 @@ def withdrawn_inputs(root: Path, commit: str) -> list[WithdrawnInput]:
     withdrawals = read_withdrawals(root / WITHDRAWN)
     record = read_file(root, commit, RECORD)
     table = parse_record(record, f"{commit[:12]}:{RECORD}")["consumption"]["path"] if record is not None else ""
-    rows = consumed_rows(read_file(root, commit, table) if table else None)
-    clips = {str(rows[index]["clip_id"]): rows[index] for index in find_withdrawn(rows, withdrawals)}
+    used = parse_consumption(read_file(root, commit, table) if table else None)
+    clips = set(find_withdrawn_clips(used, withdrawals))
+    rows = {str(row["clip_id"]): row for row in used.to_pylist() if row["clip_id"] in clips} if clips else {}
     found = [
         WithdrawnInput("clip", name, min(line.withdrawn_at for line in withdrawals if line.covers(row)))
-        for name, row in sorted(clips.items())
+        for name, row in sorted(rows.items())
     ]
     purged = {
         trace["path"]: (digest, statement["purged_at"])
@@ -183,7 +184,7 @@ def _footage(root: Path, rows: Sequence[Mapping[str, Any]], first: Withdrawal) -
         if row.get(column)
     }
     told = {"reason": first.reason, "withdrawn_at": first.withdrawn_at}
-    wanted = {("clip_id", name, None, None) for name in mine}
+    wanted: set[tuple[str, str, int | None, int | None]] = {("clip_id", name, None, None) for name in mine}
     for row in rows:
         if first.kind != "source_key":
             wanted.add(("source_key", str(row["source_key"]), int(row["start_ms"]), int(row["end_ms"])))

@@ -19,7 +19,7 @@ from tavr_records.withdrawals import Withdrawal, find_withdrawn
 from tavr_lineage.git import git, read_file
 from tavr_lineage.inventory import Stored, stored
 
-_READABLE = {".json", ".jsonl", ".yaml", ".csv", ".html", ".md", ".txt", ".log", ".lock", ".parquet"}
+_READABLE = {".json", ".jsonl", ".yaml", ".csv", ".html", ".md", ".txt", ".log", ".lock", ".dir", ".parquet"}
 _HEX = re.compile(r"[0-9a-f]{12,}")
 _PREFIX = 12
 """Messages and pages shorten ids to so many digits; two ids with the same beginning are not to be expected."""
@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Footprint:
     """The clips of a withdrawal and every name of theirs.
 
     Attributes:
@@ -86,7 +86,7 @@ class Subject:
         return item.place in ("leftover", "memo") and not any(path.suffix in (".json", ".jsonl") for path in files)
 
 
-def read_subject(root: Path, withdrawals: Sequence[Withdrawal]) -> Subject:
+def read_footprint(root: Path, withdrawals: Sequence[Withdrawal]) -> Footprint:
     """Collect the subject's names from every manifest there is, in checkouts, in DVC's cache and in git."""
     tables = list(manifests(root))
     clips: dict[str, Row] = {}
@@ -101,7 +101,7 @@ def read_subject(root: Path, withdrawals: Sequence[Withdrawal]) -> Subject:
     names = {name for name in names if name not in others}
     for rows in tables:
         names |= _pair_names(rows, names)
-    return Subject(tuple(withdrawals), clips, frozenset(names | set(_borrowed(root, names))))
+    return Footprint(tuple(withdrawals), clips, frozenset(names | set(_borrowed(root, names))))
 
 
 def known_clips(root: Path, tables: Iterable[Sequence[Row]] | None = None) -> Iterator[Row]:
