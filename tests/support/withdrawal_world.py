@@ -101,9 +101,22 @@ def _preferences(folder: Path, pairs: Sequence[ClipPair]) -> None:
         write_shard(folder / shard, {f"{name}/winner": tensor(*pair.pair_id.split("|"))})
         rows.append(
             PreferencePair(
-                name, pair.pair_id, pair.ref_clip_id, pair.target_clip_id, pair.person_id, "ref0", "target0", 4, 1, 2,
-                0.9, 0.5, 0.4, 2, shard,
-            )  # fmt: skip
+                name,
+                pair.pair_id,
+                pair.ref_clip_id,
+                pair.target_clip_id,
+                pair.person_id,
+                "ref0",
+                "target0",
+                4,
+                1,
+                2,
+                0.9,
+                0.5,
+                0.4,
+                2,
+                shard,
+            )
         )
     write_manifest(folder / "manifest.parquet", PreferencePair, rows, ("preference_id",))
     (folder / "report.json").write_text('{"conditions": 2}')
@@ -123,9 +136,24 @@ def _benchmark(tree: Path, pairs: Sequence[ClipPair]) -> None:
             value = {"base": 0.2, "ours": 0.5, BORROWING: 0.1}[method] + 0.01 * index
             rows.append(
                 Score(
-                    f"{method}|{pair.pair_id}", pair.pair_id, method, pair.person_id, 17, 0, 0.5, value, 1.0, 2.0, 0.1,
-                    0.2, 0.3, 0.6, 21, 0, path,
-                )  # fmt: skip
+                    f"{method}|{pair.pair_id}",
+                    pair.pair_id,
+                    method,
+                    pair.person_id,
+                    17,
+                    0,
+                    0.5,
+                    value,
+                    1.0,
+                    2.0,
+                    0.1,
+                    0.2,
+                    0.3,
+                    0.6,
+                    21,
+                    0,
+                    path,
+                )
             )
             shots.append(f'<p>{pair.pair_id}</p><img src="data:{mark(pair.pair_id.split("|")[0]).decode()}">')
     write_manifest(folder / "manifest.parquet", Score, rows, ("score_id",))
@@ -151,7 +179,9 @@ def fill_work(work: Path, clips: Sequence[Clip], pairs: Sequence[ClipPair]) -> N
     digests = {clip.clip_id: clip.clip_sha256 for clip in clips}
     for pair in pairs:
         shown = b"".join(map(mark, pair.pair_id.split("|")))
-        _remember(work, "preferences", {"condition": f"{pair.pair_id} {'d' * 64}", "seed": 1}, {"generation.npz": shown})
+        _remember(
+            work, "preferences", {"condition": f"{pair.pair_id} {'d' * 64}", "seed": 1}, {"generation.npz": shown}
+        )
         key = {"task": "t" * 64, "clips": [digests[pair.target_clip_id], digests[pair.ref_clip_id]]}
         _remember(work, "benchmark", key, {"clip.mp4": shown, "score.json": b"{}"})
     for name, seen in (("a" * 16, clips[:2]), ("b" * 16, clips[:4]), ("c" * 16, clips)):

@@ -16,6 +16,7 @@ from tavr_cli import (
     registry_commands,
     reproduce_commands,
     trust_commands,
+    withdraw_commands,
 )
 
 EXIT_BAD_INPUT, EXIT_DENIED, EXIT_NOT_VERIFIED, EXIT_INTERRUPTED = 2, 3, 4, 130
@@ -30,6 +31,7 @@ reproduce_commands.register(app)
 publish_commands.register(app)
 registry_commands.register(app)
 trust_commands.register(app)
+withdraw_commands.register(app)
 
 
 @app.callback()

@@ -46,9 +46,9 @@ def open_face_block(root: Path, identity: Path, key: bytes) -> FaceBlock:
 
 
 def make_face(
-    mean_faces: Sequence[NDArray[np.float32]], key: bytes, identity: Path, least_similarity: float, at: str
+    mean_faces: Sequence[NDArray[np.float32]], key: bytes, network: str, least_similarity: float, at: str
 ) -> WithdrawnFace:
-    """The template of a person's unit mean face over some clips, float32 [D] each."""
+    """The template of a person's unit mean face over some clips, float32 [D] each; `network` digests what made them."""
     mean = np.sum(np.asarray(mean_faces, np.float64), axis=0)
     unit = (mean / np.linalg.norm(mean)).astype(np.float32)
-    return WithdrawnFace(face_template(unit, key), folder_digest(identity), least_similarity, at)
+    return WithdrawnFace(face_template(unit, key), network, least_similarity, at)

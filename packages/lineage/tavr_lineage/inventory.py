@@ -61,6 +61,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (".work/releases/*", "models"),
     (".work/prefect*", "prefect"),
     (".work/dvc/*", "ids"),  # DVC's own notes of which file had which digest
+    (".work/lineage/*", "ids"),  # the index of the consumption tables, built anew when it is gone
     (".work/weights/*", "nobody"),
     (".work/locks/*", "nobody"),
     (".work/zoo/*", "nobody"),
@@ -183,8 +184,9 @@ def _in_work(work: Path) -> Iterator[Stored]:
     for pattern in ("stage[123]/*", "releases/*"):
         for path in sorted(work.glob(pattern)):
             yield Stored("training", f".work/{path.relative_to(work).as_posix()}", path)
-    if (work / "dvc").is_dir():
-        yield Stored("site", ".work/dvc/", work / "dvc")
+    for name in ("dvc", "lineage"):
+        if (work / name).is_dir():
+            yield Stored("site", f".work/{name}/", work / name)
 
 
 def _in_runs(runs: Path) -> Iterator[Stored]:

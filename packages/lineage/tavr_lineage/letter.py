@@ -13,7 +13,7 @@ from tavr_lineage.affected import Affected, candidates, find_affected, judge_hol
 from tavr_lineage.certificate import store_certificate
 from tavr_lineage.clock import now
 from tavr_lineage.faces import FACES, keep_face
-from tavr_lineage.footprint import Footprint, Row, read_footprint
+from tavr_lineage.footprint import Footprint, read_footprint
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.keys import signing_key
 from tavr_lineage.log import append, read_log
@@ -25,8 +25,8 @@ from tavr_lineage.withdrawal_policy import WithdrawalPolicy
 
 Outside = Callable[[Footprint, Sequence[Affected], bool], Purged]
 """Finds what a service outside the file system keeps of a subject and, if asked, removes it."""
-FaceOf = Callable[[Path, Sequence[Row], WithdrawalPolicy, str], WithdrawnFace | None]
-"""The template of the face in some clips of a checkout, None when no clip of it can be read any more."""
+FaceOf = Callable[[Path, Sequence[str], float, str], WithdrawnFace | None]
+"""(root, clip ids, least similarity, time) -> the template of the face in them, None when no face of them is left."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def answer(root: Path, request: Request, do_purge: bool, means: Means | None = N
 def _keep_face(root: Path, tombstones: Tombstones, policy: WithdrawalPolicy, means: Means) -> bool:
     if not policy.face_match.enabled or means.face_of is None or not tombstones.added:
         return False
-    clips = list(read_footprint(root, tombstones.lines).clips.values())
-    face = means.face_of(root, clips, policy, tombstones.withdrawn_at)
+    face = means.face_of(root, tombstones.clips, policy.face_match.least_similarity, tombstones.withdrawn_at)
     if face is not None:
         keep_face(root, face)
     return face is not None

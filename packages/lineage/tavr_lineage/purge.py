@@ -118,7 +118,7 @@ def _mentions(root: Path, footprint: Footprint) -> Iterator[Stored]:
         if item.kind in _SEARCHED:
             continue
         if item.place == "site":
-            yield item  # a database of DVC's own: names and digests of every file it has seen
+            yield item  # a database: DVC's of names and digests it has seen, or the index of the consumption tables
             continue
         key = (item.path, item.name)
         if key not in answers:

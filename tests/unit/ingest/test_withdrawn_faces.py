@@ -11,6 +11,7 @@ from tavr_ingest.stage import ingest
 from tavr_records.errors import InputError
 from tavr_records.ids import sha256_file
 from tavr_records.manifest import read_manifest
+from tavr_records.memo import folder_digest
 from tavr_records.schemas import Clip, ClipFace, Refused
 from tavr_records.withdrawn_faces import WithdrawnFace
 
@@ -34,7 +35,7 @@ def block(root: Path, *faces: WithdrawnFace) -> None:
 
 
 def withdrawn_face(root: Path, vector: np.ndarray, least: float = 0.9999) -> WithdrawnFace:
-    return make_face([vector], (root / "person.key").read_bytes(), root / "weights/identity", least, AT)
+    return make_face([vector], (root / "person.key").read_bytes(), folder_digest(root / "weights/identity"), least, AT)
 
 
 def test_the_same_face_under_another_name_is_quarantined(data_set: DataSet) -> None:

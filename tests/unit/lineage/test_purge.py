@@ -99,7 +99,9 @@ def test_what_is_left_is_exactly_what_the_certificate_says(world: World, number:
     before = world.naming(person(number))
     done = letter(world, number)
     statement = world.certificate()
-    kept = {entry["path"] for entry in [*statement["kept"], *statement["block"]] if not entry["path"].startswith("git:")}
+    kept = {
+        entry["path"] for entry in [*statement["kept"], *statement["block"]] if not entry["path"].startswith("git:")
+    }
     removed = {entry["path"] for entry in statement["removed"]}
 
     def under(paths: set[str], name: str) -> bool:
@@ -158,9 +160,9 @@ def test_git_keeps_and_the_certificate_names_what(world: World) -> None:
         "reports/benchmark/report.html", "reports/sources/index.html", "reports/sources/quarantine.parquet",
         "reports/lineage/consumption.parquet", "record.json", "audit/withdrawn.jsonl", "audit/log.jsonl",
     }  # fmt: skip
-    assert (
-        mark("r6") in git_bytes(world.root, f"{world.commit}:reports/benchmark/report.html")
-    ), "the still is in history, as the certificate says"
+    assert mark("r6") in git_bytes(world.root, f"{world.commit}:reports/benchmark/report.html"), (
+        "the still is in history, as the certificate says"
+    )
 
 
 def git_bytes(root: Path, name: str) -> bytes:
@@ -221,4 +223,7 @@ def test_the_inventory_lists_every_file_of_the_tree(world: World) -> None:
     walked = {path for path in world.files() if any(path == one or one in path.parents for one in listed)}
     rest = {path.relative_to(world.root).as_posix() for path in set(world.files()) - walked}
     folders = {name.split("/")[0] if not name.startswith((".work", ".dvc")) else name for name in rest}
-    assert {name for name in folders if name.startswith(".work")} == {".work/locks/stage1.lock", ".work/prefect/prefect.db"}
+    assert {name for name in folders if name.startswith(".work")} == {
+        ".work/locks/stage1.lock",
+        ".work/prefect/prefect.db",
+    }
