@@ -13,14 +13,14 @@ from tavr_records.errors import InputError
 from tavr_records.ids import clip_id
 from tavr_records.withdrawals import Withdrawal, find_withdrawn
 
+from tavr_lineage.candidates import Standing, candidate_commits, read_record, standings
 from tavr_lineage.closure import JUDGED, find_withdrawn_clips, parse_consumption
-from tavr_lineage.git import git, main_checkout, read_file, repository_root
+from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.policy import POLICY, read_policy
 from tavr_lineage.promotion import open_case
-from tavr_lineage.record import RECORD, parse_record
-from tavr_lineage.registry import holder, list_assignments, list_versions
+from tavr_lineage.registry import holder, list_assignments
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
@@ -93,12 +93,9 @@ class Candidate:
 def candidates(root: Path) -> Iterator[Candidate]:
     """Every run branch's and every version's candidate, each commit once."""
     artifact = read_policy(root / POLICY).artifact
-    listing = git(root, "for-each-ref", "--format=%(objectname)", "refs/heads/run").split()
-    commits = dict.fromkeys([*listing, *(version.commit for version in list_versions(root, artifact))])
-    for commit in commits:
-        data = read_file(root, commit, RECORD)
-        if data is not None:
-            record = parse_record(data, f"{commit[:12]}:{RECORD}")
+    for commit in candidate_commits(root, artifact):
+        record = read_record(root, commit)
+        if record is not None:
             yield Candidate(commit, record, parse_consumption(read_file(root, commit, record["consumption"]["path"])))
 
 
@@ -111,8 +108,8 @@ def find_affected(root: Path, withdrawals: Sequence[Withdrawal], judge: bool = T
         judge: ask the gate, which reads every stored model file; else `gate` stays empty.
     """
     root = repository_root(root)
-    artifact = read_policy(root / POLICY).artifact
-    found = [_affected(root, artifact, one, withdrawals, judge) for one in candidates(root)]
+    standing = standings(root, read_policy(root / POLICY).artifact)
+    found = [_affected(root, standing.get(one.commit, Standing()), one, withdrawals, judge) for one in candidates(root)]
     return sorted((one for one in found if one is not None), key=lambda one: one.run_id)
 
 
@@ -136,29 +133,25 @@ def pulls(root: Path, commit: str, versions: Sequence[str]) -> tuple[str, ...]:
 
 
 def _affected(
-    root: Path, artifact: str, one: Candidate, withdrawals: Sequence[Withdrawal], judge: bool
+    root: Path, standing: Standing, one: Candidate, withdrawals: Sequence[Withdrawal], judge: bool
 ) -> Affected | None:
     rows = one.rows_of(withdrawals)
     if not rows:
         return None
-    versions = tuple(version.label for version in list_versions(root, artifact) if version.commit == one.commit)
-    assigned = {assignment.stage for assignment in list_assignments(root, artifact)}
-    held = {stage: holder(root, artifact, stage) for stage in assigned}
-    stages = tuple(sorted(stage for stage, version in held.items() if version and version.commit == one.commit))
-    pulled = pulls(root, one.commit, versions)
+    pulled = pulls(root, one.commit, standing.versions)
     used: dict[str, int] = {}
     for row in rows:
         used[row["stage"]] = used.get(row["stage"], 0) + 1
     return Affected(
         run_id=str(one.record["run"]["run_id"]),
         commit=one.commit,
-        versions=versions,
-        stages=stages,
+        versions=standing.versions,
+        stages=standing.holds,
         pulled=pulled,
         used=dict(sorted(used.items())),
         clips=tuple(sorted({str(row["clip_id"]) for row in rows})),
-        gate={stage: _reasons(root, one.commit, stage) for stage in stages or ("dev",)} if judge else {},
-        remedy=_remedy(root, one, withdrawals, needed=bool(stages or pulled)),
+        gate={stage: _reasons(root, one.commit, stage) for stage in standing.holds or ("dev",)} if judge else {},
+        remedy=_remedy(root, one, withdrawals, needed=bool(standing.holds or pulled)),
     )
 
 
