@@ -115,7 +115,7 @@ def _purge(  # noqa: PLR0913 - a purge has these parts
 ) -> Purged:
     done = purge(root, find_traces(root, footprint, trained), policy)
     removed, kept = list(done.removed), list(done.kept)
-    outside = {"published": lambda *_: _published(root, affected), **means.outside}
+    outside = {"published": lambda *_: _published(root, affected, policy.purge["published"]), **means.outside}
     for kind, look in outside.items():
         wanted = policy.purge[kind]
         more = look(footprint, affected, wanted)
@@ -128,12 +128,13 @@ def _purge(  # noqa: PLR0913 - a purge has these parts
     return Purged(tuple(removed), tuple(kept))
 
 
-def _published(root: Path, affected: Sequence[Affected]) -> Purged:
+def _published(root: Path, affected: Sequence[Affected], wanted: bool) -> Purged:
     """Published versions of the affected models, by the log; nothing here can delete them."""
     versions = {version for one in affected for version in one.versions}
     told = {str(entry.get("version", "")).split("@")[-1] for entry in read_log(root) if entry["event"] == "published"}
     traces = [Trace(f"published:{name}", name, "published", shared=True) for name in sorted(versions & told)]
-    return Purged((), tuple(Kept(trace, "") for trace in traces))
+    reason = "policy wants it removed, but nothing here can delete it: remove it by hand" if wanted else ""
+    return Purged((), tuple(Kept(trace, reason) for trace in traces))
 
 
 def _certify(root: Path, request: Request, found: Answer, done: Purged, policy_sha256: str) -> str:
