@@ -56,11 +56,12 @@ def deploy(root: Path) -> list[str]:
 
     from tavr_flows.promote import promote
     from tavr_flows.retrain import retrain
+    from tavr_flows.withdraw import withdraw
 
     with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"), overwrite=True)
     names: list[str] = []
-    for flow, tags in ((retrain, ["pipeline"]), (promote, ["registry"])):
+    for flow, tags in ((retrain, ["pipeline"]), (promote, ["registry"]), (withdraw, ["registry"])):
         deployment = flow.to_deployment(
             name=flow.name,  # the page's list of deployments shows this name first
             description=_one_line_a_paragraph(flow.description or ""),

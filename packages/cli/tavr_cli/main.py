@@ -17,6 +17,7 @@ from tavr_cli import (
     reproduce_commands,
     trust_commands,
     verify_commands,
+    withdraw_commands,
 )
 
 EXIT_BAD_INPUT, EXIT_DENIED, EXIT_NOT_VERIFIED, EXIT_INTERRUPTED = 2, 3, 4, 130
@@ -32,6 +33,7 @@ publish_commands.register(app)
 registry_commands.register(app)
 trust_commands.register(app)
 verify_commands.register(app)
+withdraw_commands.register(app)
 
 
 @app.callback()

@@ -30,7 +30,7 @@ CUT_WIDTH = 256
 """PySceneDetect's own working width: frames are made this narrow before comparing."""
 
 
-CLIP, SOUND, OUTCOME = "clip.mp4", "clip.wav", "outcome.json"
+CLIP, SOUND, FACE, OUTCOME = "clip.mp4", "clip.wav", "face.npy", "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,19 @@ def normalise(job: Job) -> tuple[Outcome, Path]:
 
 def _normalise_into(folder: Path, job: Job) -> None:
     try:
-        frames, waveform = _clip(job)
+        frames, waveform, face = _clip(job)
     except RefusedClipError as error:
         outcome = Outcome(error.rule, error.reason, 0, "", "")
     else:
         write_video(folder / CLIP, frames, job.config.fps, crf=job.config.crf)
         write_wav(folder / SOUND, waveform, job.config.sample_rate)
+        np.save(folder / FACE, face)
         outcome = Outcome("", "", len(frames), sha256_file(folder / CLIP), sha256_file(folder / SOUND))
     write_bytes(folder / OUTCOME, canonical_json(asdict(outcome)))
 
 
-def _clip(job: Job) -> tuple[Frames, Waveform]:
-    return cut_clip(job.media, job.section_ms / 1000, job.keypoints, job.identity, job.config)
+def _clip(job: Job) -> tuple[Frames, Waveform, NDArray[np.float32]]:
+    return _cut(job.media, job.section_ms / 1000, job.keypoints, job.identity, job.config)
 
 
 def cut_clip(
@@ -110,6 +111,14 @@ def cut_clip(
     Raises:
         RefusedClipError: unreadable, no_audio, too_short, scene_cut or no_face.
     """
+    frames, waveform, _ = _cut(media, seconds, keypoints, identity, config)
+    return frames, waveform
+
+
+def _cut(
+    media: Path, seconds: float, keypoints: Path, identity: Path, config: IngestConfig
+) -> tuple[Frames, Waveform, NDArray[np.float32]]:
+    """As `cut_clip`, with the unit mean face of the sampled frames, float32 [D]."""
     footage, sound = decode(media, config.max_frames / config.fps, config.sample_rate)
     count = frame_count(footage.seconds, len(sound) / config.sample_rate, seconds, config.fps, config.max_frames)
     if count < config.min_frames:
@@ -120,29 +129,41 @@ def cut_clip(
     if cut is not None:
         raise RefusedClipError("scene_cut", f"{config.scene_cut.detector} cut at {cut / config.fps:.2f} s")
     sampled = [footage.frame(int(chosen[k])) for k in sample_indices(count, config.face.sampled_frames)]
-    face = find_face(np.stack(sampled), keypoints, identity, config.face)
+    face, mean_face = find_face(np.stack(sampled), keypoints, identity, config.face)
     height, width = sampled[0].shape[:2]
     window = crop_window(face, (height, width), (config.height, config.width), config.face.row, config.face.min_cover)
     frames = crop_frames((footage.frame(int(index)) for index in chosen), window, config.height, config.width)
-    return frames, fit_sound(sound, count, config.fps, config.sample_rate)
+    return frames, fit_sound(sound, count, config.fps, config.sample_rate), mean_face
 
 
-def find_face(frames: Frames, keypoints: Path, identity: Path, face: Face) -> NDArray[np.float32]:
-    """The median face box xyxy of some frames, by keypoints; keypoints and detector must both see the face.
+def find_face(
+    frames: Frames, keypoints: Path, identity: Path, face: Face
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The median face box xyxy of some frames, by keypoints, and their unit mean face [D], by the detector's eyes.
+
+    Keypoints and detector must both see the face.
 
     Raises:
         RefusedClipError: rule `no_face`.
     """
     boxes = face_boxes(_keypoints(keypoints).estimate(frames), face.min_score, 1.0)
     by_keypoints = ~np.isnan(boxes).any(axis=1)
-    by_detector = _identity(identity).embed(frames).found
+    faces = _identity(identity).embed(frames)
+    by_detector = faces.found
     share = float((by_keypoints & by_detector).mean())
     if share < face.min_share or not by_keypoints.any():
         seen = f"{int(by_keypoints.sum())} by keypoints, {int(by_detector.sum())} by the detector"
         raise RefusedClipError(
             "no_face", f"a face in {seen}, of {len(frames)} frames; needs a share of {face.min_share}"
         )
-    return np.asarray(np.median(boxes[by_keypoints], axis=0), np.float32)
+    return np.asarray(np.median(boxes[by_keypoints], axis=0), np.float32), unit_mean(faces.vectors)
+
+
+def unit_mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The unit mean of face vectors float32 [T, D], those of frames without a face being zero; zero without any."""
+    mean = vectors.sum(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(mean))
+    return (mean / length if length > 0 else mean).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)

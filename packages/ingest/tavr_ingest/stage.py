@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tavr_records import ids
 from tavr_records.errors import InputError
 from tavr_records.fan_out import fan_out
 from tavr_records.manifest import read_manifest, write_manifest
 from tavr_records.memo import Memo, open_memo, stage_output
-from tavr_records.schemas import Clip, Refused, Source
+from tavr_records.schemas import Clip, ClipFace, Refused, Source
 from tavr_records.verdict import require_passed
 
 from tavr_ingest.config import IngestConfig
+from tavr_ingest.faces import open_face_block
 from tavr_ingest.metadata import TalkVidRecord, broken_filters, read_records
-from tavr_ingest.normalise import CLIP, SOUND, Job, Outcome, normalise
+from tavr_ingest.normalise import CLIP, FACE, SOUND, Job, Outcome, normalise
 
 _NOT_PER_CLIP = ("dataset", "person_key", "person_key_sha256", "keypoints", "identity", "filters")
 _CODE = ("tavr_ingest", "tavr_perception", "tavr_records")
@@ -32,7 +34,7 @@ class Candidate:
 
 
 def ingest(config: IngestConfig, root: Path = Path()) -> None:
-    """Write `data/ingest/{manifest.parquet, quarantine.parquet, clips/}`; see the package's README."""
+    """Write `data/ingest/{manifest, quarantine, faces}.parquet` and `clips/`; see the package's README."""
     key = read_key(config, root)
     sources_folder = root / "data" / "sources"
     quarantined = require_passed("sources", root / "reports")
@@ -42,19 +44,27 @@ def ingest(config: IngestConfig, root: Path = Path()) -> None:
     candidates, more = match(records, sources, quarantined, config, {row.record_id for row in refused})
     refused += more
 
+    block = open_face_block(root, root / config.identity, key)
     jobs = [_job(candidate, config, root, _memo(config, root)) for candidate in candidates]
     with stage_output(root / "data" / "ingest") as output:
         (output / "clips").mkdir()
         clips: list[Clip] = []
+        faces: list[ClipFace] = []
         for candidate, (outcome, folder) in zip(candidates, fan_out(normalise, jobs, "ingest"), strict=True):
             if outcome.rule:
                 refused.append(Refused(candidate.record.record_id, outcome.rule, outcome.reason))
+                continue
+            mean_face = np.load(folder / FACE)
+            if (reason := block.refuses(mean_face)) is not None:
+                refused.append(Refused(candidate.record.record_id, "withdrawn_face", reason))
                 continue
             clip = _clip(candidate, outcome, config, key)
             _take(folder / CLIP, output / clip.path, outcome.clip_sha256)
             _take(folder / SOUND, output / clip.audio_path, outcome.audio_sha256)
             clips.append(clip)
+            faces.append(ClipFace(clip.clip_id, clip.person_id, mean_face.tolist()))
         write_manifest(output / "manifest.parquet", Clip, clips, ("clip_id",))
+        write_manifest(output / "faces.parquet", ClipFace, faces, ("clip_id",))
         write_manifest(output / "quarantine.parquet", Refused, refused, ("record_id", "rule"))
 
 

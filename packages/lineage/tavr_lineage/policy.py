@@ -8,6 +8,8 @@ import yaml
 from tavr_records.errors import InputError
 from tavr_records.params import structure
 
+from tavr_lineage.withdrawal_policy import WithdrawalPolicy, check_withdrawal_policy
+
 POLICY = Path("conf/policy.yaml")
 ASSURANCES = ("form", "ssh-signed")
 """How sure it is that an approver said yes, weakest first: a name typed into a form, a signature of their SSH key."""
@@ -56,6 +58,7 @@ class Policy:
     benchmark: BenchmarkPolicy
     targets: dict[str, TargetPolicy]
     profile_reviews: dict[str, list[str]]
+    withdrawal: WithdrawalPolicy
 
 
 def read_policy(path: Path = POLICY) -> Policy:
@@ -91,6 +94,7 @@ def parse_policy(data: bytes, where: str) -> Policy:
     policy = structure(Policy, cast("dict[str, Any]", values), where)
     for name, target in policy.targets.items():
         _check_target(target, f"{where}: targets.{name}")
+    check_withdrawal_policy(policy.withdrawal, where)
     return policy
 
 

@@ -19,6 +19,7 @@ _ARROW_TYPES: dict[Any, pa.DataType] = {
     float: pa.float64(),
     bool: pa.bool_(),
     list[str]: pa.list_(pa.string()),
+    list[float]: pa.list_(pa.float32()),
 }
 
 

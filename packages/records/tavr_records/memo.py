@@ -2,7 +2,8 @@
 
 An entry's key is a digest of everything that decides its bytes: the parameters, the sources of the packages that do
 the work, the weights, the locked environment and the clip itself. An entry is a folder that appears whole or not at
-all, so a killed process leaves nothing to trust wrongly and two processes may build the same entry at once.
+all, so a killed process leaves nothing to trust wrongly and two processes may build the same entry at once. It says in
+`key.json` what it was made of: a withdrawal must find the entries of one clip among all others.
 """
 
 import importlib.util
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tavr_records.atomic import atomic_directory
+from tavr_records.atomic import atomic_directory, write_bytes
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, sha256_bytes, sha256_file
+
+KEY_FILE = "key.json"
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Memo:
 
     def entry(self, clip: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of the entry keyed by `clip` (JSON values), made by `build(empty folder)` when it is not there."""
-        key = sha256_bytes(canonical_json({"context": self.context, "clip": dict(clip)}))
+        made_of = canonical_json({"context": self.context, "clip": dict(clip)})
+        key = sha256_bytes(made_of)
         path = self.directory / key[:2] / key
         if not path.is_dir():
             try:
                 with atomic_directory(path) as temporary:
                     build(temporary)
+                    write_bytes(temporary / KEY_FILE, made_of)
             except OSError:
                 if not path.is_dir():  # another process built the same entry first: the same bytes
                     raise

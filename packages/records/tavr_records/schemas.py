@@ -51,6 +51,15 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class ClipFace:
+    """The unit mean face of one clip (`data/ingest/faces.parquet`), by which a person is found without an id."""
+
+    clip_id: str
+    person_id: str
+    vector: list[float]
+
+
+@dataclass(frozen=True)
 class ClipPair:
     """An ordered pair of clips of one person in two scenes (`data/pairs/manifest.parquet`).
 

@@ -20,6 +20,7 @@ from tavr_synthetic.world import PlannedClip, WorldConfig, make_record, plan_wor
 
 TIMEOUT_SECONDS = 60
 SYNTHETIC = "synthetic:"
+_CHUNK = 2**20
 
 
 class FetchError(Exception):
@@ -95,6 +96,26 @@ def _from_web(origin: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(origin, timeout=TIMEOUT_SECONDS) as response, target.open("wb") as file:  # noqa: S310 - http(s) only, see `fetch`
             shutil.copyfileobj(response, file)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise FetchError(_first_line(error)) from error
+
+
+def download(address: str, target: Path, limit: int) -> None:
+    """Write at most `limit` bytes of an http(s) address to `target`.
+
+    Raises:
+        FetchError: another scheme, unreachable, or more than `limit` bytes.
+    """
+    if not address.startswith(("http://", "https://")):
+        raise FetchError(f"not an http(s) address: {address!r}")
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response, target.open("wb") as file:  # noqa: S310 - http(s) only
+            left = limit
+            while chunk := response.read(min(_CHUNK, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    raise FetchError(f"more than {limit} bytes")
+                file.write(chunk)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise FetchError(_first_line(error)) from error
 

@@ -12,11 +12,13 @@ from typing import Any
 from tavr_records import ids
 from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError
+from tavr_records.withdrawals import read_withdrawals
 from tavr_synthetic.world import PlannedClip
 from tqdm import tqdm
 
 from tavr_sources.fetch import FetchError, fetch, planned_clips, put
 from tavr_sources.lock import SAFE_ID, Lock, LockedFile, LockedSource, read_lock, write_lock
+from tavr_sources.stage import WITHDRAWN, is_withdrawn
 
 TALKVID_RIGHTS = "CC-BY-NC-4.0"
 WORLD_RIGHTS = "Apache-2.0"
@@ -82,7 +84,14 @@ def _discover(
     known = {row.record_id: row for row in lock.rows}
     rows = {name: row for name, row in known.items() if name in records}
     failed: dict[str, str] = {}
-    fresh = [name for name in records if name not in known][:limit]
+    withdrawals = read_withdrawals(root / WITHDRAWN)
+
+    def row(name: str, origin: str, sha256: str | None) -> LockedSource:
+        address, section = records[name]
+        return LockedSource(name, _source_key(address), origin, section, sha256, now, TALKVID_RIGHTS)
+
+    fresh = [name for name in records if name not in known and not is_withdrawn(row(name, "", None), None, withdrawals)]
+    fresh = fresh[:limit]
     for name in tqdm(fresh, desc="refresh", unit="record"):
         address, section = records[name]
         with tempfile.TemporaryDirectory() as folder:
@@ -90,11 +99,15 @@ def _discover(
             try:
                 fetch(f"ytdlp:{address}", section, file, root, None)
                 sha256 = ids.sha256_file(file)
-                origin = put(lock.store, f"{sha256}.mp4", file, root)
+                blocked = is_withdrawn(row(name, "", None), sha256, withdrawals)
+                origin = "" if blocked else put(lock.store, f"{sha256}.mp4", file, root)
             except FetchError as error:
                 failed[name] = str(error)
                 continue
-        rows[name] = LockedSource(name, _source_key(address), origin, section, sha256, now, TALKVID_RIGHTS)
+        if blocked:
+            failed[name] = f"its bytes are named in {WITHDRAWN}"
+            continue
+        rows[name] = row(name, origin, sha256)
     return rows, failed, replace(lock, metadata=LockedFile(lock.metadata.origin, digest))
 
 

@@ -152,7 +152,10 @@ class KnowingKeypoints:
 
 class KnowingIdentity:
     def embed(self, frames: np.ndarray) -> SimpleNamespace:
-        return SimpleNamespace(found=(frames > 200).all(axis=-1).any(axis=(1, 2)))
+        found = (frames > 200).all(axis=-1).any(axis=(1, 2))
+        colour = frames[:, 0, 0].astype(np.float32) / 255  # each clip's own ramp stands in for its face
+        vectors = np.where(found[:, None], colour / np.linalg.norm(colour, axis=1, keepdims=True), 0)
+        return SimpleNamespace(found=found, vectors=vectors.astype(np.float32))
 
 
 @pytest.fixture
@@ -165,5 +168,7 @@ def data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     (tmp_path / "person.key").write_text("a key\n")
     for name in ("keypoints", "identity"):
         (tmp_path / "weights" / name).mkdir(parents=True)
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit/withdrawn_faces.jsonl").touch()
     write_passed(tmp_path, "sources")
     return DataSet(tmp_path)

@@ -122,7 +122,7 @@ def test_incremental_and_fresh_runs_give_the_same_bytes(data_set, monkeypatch):
     shutil.rmtree(data_set.root / "data/ingest")
     ingest(make_config(), data_set.root)
     assert digests(data_set.root / "data/ingest") == incremental
-    assert len(incremental) == 2 + 2 * 2
+    assert len(incremental) == 3 + 2 * 2
 
 
 def test_a_parameter_of_the_picture_makes_new_clips_but_a_filter_does_not(data_set, monkeypatch):
@@ -244,3 +244,29 @@ def test_the_check_passes_good_clips_and_refuses_broken_ones(data_set):
     verdict = judge(data_set.root, min_clips=3)
     for rule in ("sound_fits_pictures", "file_present", "enough_clips"):
         assert rule in verdict
+
+
+@pytest.mark.parametrize("by", ["source_sha256", "clip_sha256", "section"])
+def test_the_check_blocks_withdrawn_bytes_and_sections_under_another_key(data_set, by):
+    """Footage that comes back as another source of another person is left out of everything that follows."""
+    data_set.add("one")
+    data_set.add("two")
+    data_set.write()
+    ingest(make_config(), data_set.root)
+    first = next(clip for clip in clips(data_set.root) if clip.record_id == "one")
+    data_set.records[0]["info"]["Person ID"] = "somebody else"
+    if by != "section":
+        data_set.source("one", "another-video", (0, 1200))
+    data_set.write()
+    ingest(make_config(), data_set.root)
+    again = next(clip for clip in clips(data_set.root) if clip.record_id == "one")
+    assert again.person_id != first.person_id
+    assert (again.clip_id == first.clip_id) is (by == "section")
+    line = {"kind": "sha256", "value": getattr(first, by, "")}
+    if by == "section":
+        line = {"kind": "source_key", "value": first.source_key, "start_ms": 1100, "end_ms": 9000}
+    (data_set.root / "audit/withdrawn.jsonl").write_text(
+        json.dumps(line | {"reason": "asked", "withdrawn_at": "2026-01-01"})
+    )
+    (data_set.root / "audit/baseline.json").write_text("{}")
+    assert judge(data_set.root) == {again.clip_id}

@@ -57,6 +57,8 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("TAVR_WORKERS", "1")
     monkeypatch.delenv("TAVR_WORK", raising=False)
     (tmp_path / "files").mkdir()
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit/withdrawn.jsonl").touch()
     for name in ("a", "b"):
         (tmp_path / f"files/{name}.mp4").write_bytes(name.encode())
     (tmp_path / "files/metadata.json").write_text('[{"id": "a"}, {"broken": true}]')
@@ -283,7 +285,7 @@ def test_refreshing_needs_a_store(checkout):
 
 def test_the_check_leaves_withdrawn_records_out_and_refuses_lost_files(checkout):
     sources(CONFIG, checkout)
-    (checkout / "audit").mkdir()
+    (checkout / "audit").mkdir(exist_ok=True)
     (checkout / "audit/baseline.json").write_text('{"sources": {"records": 100}}')
     withdrawn = {"kind": "source_key", "value": "video-a", "reason": "asked", "withdrawn_at": "2026-01-01"}
     (checkout / "audit/withdrawn.jsonl").write_text(json.dumps(withdrawn))
