@@ -15,6 +15,7 @@ from tavr_lineage.clock import now
 from tavr_lineage.git import dirty_paths, read_file
 from tavr_lineage.keys import signing_key
 from tavr_lineage.promotion import Promotion, promote_case
+from tavr_lineage.publication import publish_or_tell
 from tavr_lineage.record import RECORD, Run, StageOutcome
 from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError, RefusedError, VerificationError
@@ -35,6 +36,7 @@ def finish(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str, pr
     paths = _keep(run, candidate.record)
     close_worktree(run)
     allow, reasons, promotion = _judge(run, candidate, promote)
+    published = publish_or_tell(run.root, promotion) if promotion is not None else None
     summary = {
         "run_id": run.request.run_id,
         "profile": run.request.profile,
@@ -46,6 +48,7 @@ def finish(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str, pr
         "metrics": (candidate.record["benchmark"] or {}).get("metrics"),
         "gate": {"target": TARGET, "allow": allow, "reasons": reasons},
         "promotion": asdict(promotion) if promotion is not None else None,
+        "published": published,
         "paths": paths,
     }
     write_bytes(run.folder / "summary.md", render_summary(summary).encode())

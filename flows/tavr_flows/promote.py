@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tavr_lineage.case import Case, open_case
 from tavr_lineage.gate import Approval
 from tavr_lineage.promotion import promote_case, refusal
+from tavr_lineage.publication import publish_or_tell
 from tavr_records.errors import InputError, RefusedError, VerificationError
 
 
@@ -50,7 +51,7 @@ def promote(parameters: PromoteParameters) -> State[Any]:
     except VerificationError as error:
         return Failed(name="NotVerified", message=str(error))
     get_run_logger().info("%s holds %s by tag %s", promotion.version, promotion.target, promotion.tags[1])
-    return Completed(message=f"{promotion.version} holds {promotion.target}")
+    return Completed(message=f"{promotion.version} holds {promotion.target}; {publish_or_tell(root, promotion)}")
 
 
 def _page(case: Case) -> str:

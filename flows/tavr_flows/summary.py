@@ -41,7 +41,8 @@ def render_summary(summary: Mapping[str, Any]) -> str:
     """The whole summary as markdown."""
     gate, promotion = summary["gate"], summary["promotion"]
     if promotion is not None:
-        decision = f"**allowed**: {promotion['version']} now holds {promotion['target']} ({promotion['tags'][1]})"
+        moved = f"{promotion['version']} now holds {promotion['target']} ({promotion['tags'][1]})"
+        decision = f"**allowed**: {moved}; {summary['published']}"
     elif gate["allow"]:
         decision = f"**allowed** for {gate['target']}, not promoted: nobody asked"
     else:

@@ -43,11 +43,13 @@ def promote(
     from tavr_lineage.case import open_case
     from tavr_lineage.gate import Approval
     from tavr_lineage.promotion import log_refusal, promote_case, refusal
+    from tavr_lineage.publication import publish_or_tell
 
     from tavr_cli.main import print_json
 
     case = open_case(Path.cwd(), candidate, to, [Approval(name, "form") for name in approver or []])
     promotion = promote_case(Path.cwd(), case) if case.decision.allow and not dry_run else None
+    published = publish_or_tell(Path.cwd(), promotion) if promotion is not None else None
     if as_json:
         print_json(
             {
@@ -57,10 +59,12 @@ def promote(
                 "commit": case.commit,
                 "to": to,
                 "promotion": asdict(promotion) if promotion is not None else None,
+                "published": published,
             }
         )
     elif promotion is not None:
         print(f"{promotion.version} holds {to}: {', '.join(promotion.tags)}")
+        print(published)
     elif case.decision.allow:
         print(f"the gate allows {candidate} for {to}")
     if not case.decision.allow:
@@ -79,14 +83,17 @@ def rollback(
     from dataclasses import asdict
 
     from tavr_lineage.promotion import rollback as roll_back
+    from tavr_lineage.publication import publish_or_tell
 
     from tavr_cli.main import print_json
 
     promotion = roll_back(Path.cwd(), to, version, reason)
+    published = publish_or_tell(Path.cwd(), promotion)
     if as_json:
-        print_json(asdict(promotion))
+        print_json({**asdict(promotion), "published": published})
     else:
         print(f"{promotion.version} holds {to} again: {promotion.tags[1]}")
+        print(published)
 
 
 def reject(

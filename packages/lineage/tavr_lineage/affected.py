@@ -18,9 +18,11 @@ from tavr_lineage.closure import JUDGED, find_withdrawn_clips, parse_consumption
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
-from tavr_lineage.policy import POLICY, read_policy
+from tavr_lineage.policy import POLICY, artifact_name, read_policy
 from tavr_lineage.promotion import open_case
+from tavr_lineage.receipts import list_receipts
 from tavr_lineage.registry import holder, list_assignments
+from tavr_lineage.storage import open_storage
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 
@@ -126,10 +128,18 @@ def judge_holders(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def pulls(root: Path, commit: str, versions: Sequence[str]) -> tuple[str, ...]:
-    """Where a candidate was pulled to, by the receipts in the log: what `deployed` means."""
+    """Where a candidate was pulled to and not returned from, by the storage's receipts; else by the log."""
     entries = [entry for entry in read_log(root) if entry["event"] == "pulled"]
     mine = [e for e in entries if e.get("commit") == commit or str(e.get("version", "")).split("@")[-1] in versions]
-    return tuple(sorted({str(e.get("to") or e.get("host") or e.get("actor") or f"seq {e['seq']}") for e in mine}))
+    found = {str(e.get("host") or e.get("actor") or f"seq {e['seq']}") for e in mine}
+    storage = open_storage() if versions else None
+    if storage is None:
+        return tuple(sorted(found))
+    try:
+        copies = [copy for name in versions for copy in list_receipts(storage, artifact_name(root), name)]
+    except InputError:  # the storage cannot be asked: better one deployment too many than one too few
+        return tuple(sorted(found))
+    return tuple(sorted({copy.receipt.host if copy.receipt else copy.path for copy in copies if copy.deployed}))
 
 
 def _affected(

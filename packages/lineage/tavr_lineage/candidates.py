@@ -9,8 +9,9 @@ from tavr_records.errors import InputError
 from tavr_records.ids import sha256_bytes
 
 from tavr_lineage.git import git, read_file, repository_root
+from tavr_lineage.log import open_log
 from tavr_lineage.policy import artifact_name
-from tavr_lineage.registry import list_assignments, list_versions, resolve_candidate
+from tavr_lineage.registry import MOVES, list_versions, resolve_candidate
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,25 @@ def read_record(root: Path, commit: str) -> dict[str, Any] | None:
 
 
 def standings(root: Path, artifact: str) -> Mapping[str, Standing]:
-    """The standing of every commit that has a version; others have none."""
+    """The standing of every commit that has a version; others have none. Stages are what the log's trusted lines say.
+
+    Raises:
+        VerificationError: the log is broken.
+    """
     labels: dict[str, list[str]] = {}
     for version in list_versions(root, artifact):
         labels.setdefault(version.commit, []).append(version.label)
-    held: dict[str, list[str]] = {}
+    held: dict[str, set[str]] = {}
     holder: dict[str, str] = {}
-    for assignment in list_assignments(root, artifact):
-        held.setdefault(assignment.commit, []).append(assignment.stage)
-        holder[assignment.stage] = assignment.commit
+    for entry in open_log(root).trusted():
+        if entry["event"] in MOVES:
+            held.setdefault(entry["commit"], set()).add(entry["target"])
+            holder[entry["target"]] = entry["commit"]
     return {
         commit: Standing(
             tuple(names),
             tuple(sorted(stage for stage, at in holder.items() if at == commit)),
-            tuple(sorted(set(held.get(commit, ())))),
+            tuple(sorted(held.get(commit, ()))),
         )
         for commit, names in labels.items()
     }

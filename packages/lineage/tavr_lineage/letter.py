@@ -17,9 +17,11 @@ from tavr_lineage.footprint import Footprint, read_footprint
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.keys import signing_key
 from tavr_lineage.log import append, read_log
-from tavr_lineage.policy import POLICY, parse_policy
+from tavr_lineage.policy import POLICY, artifact_name, parse_policy
 from tavr_lineage.promotion import actor
 from tavr_lineage.purge import Kept, Purged, Trace, TrainedOn, demand_no_run, find_traces, purge
+from tavr_lineage.storage import open_storage
+from tavr_lineage.unpublication import delete_published
 from tavr_lineage.withdrawal import WITHDRAWN, Request, Tombstones, withdraw
 from tavr_lineage.withdrawal_policy import WithdrawalPolicy
 
@@ -129,12 +131,21 @@ def _purge(  # noqa: PLR0913 - a purge has these parts
 
 
 def _published(root: Path, affected: Sequence[Affected], wanted: bool) -> Purged:
-    """Published versions of the affected models, by the log; nothing here can delete them."""
+    """Published versions of the affected models, by the log: deleted from the storage that is configured here."""
     versions = {version for one in affected for version in one.versions}
     told = {str(entry.get("version", "")).split("@")[-1] for entry in read_log(root) if entry["event"] == "published"}
-    traces = [Trace(f"published:{name}", name, "published", shared=True) for name in sorted(versions & told)]
-    reason = "policy wants it removed, but nothing here can delete it: remove it by hand" if wanted else ""
-    return Purged((), tuple(Kept(trace, reason) for trace in traces))
+    storage = open_storage() if wanted else None
+    if storage is None:
+        traces = [Trace(f"published:{name}", name, "published", shared=True) for name in sorted(versions & told)]
+        reason = "policy wants it removed, and TAVR_S3_URL is not set: set it and purge again" if wanted else ""
+        return Purged((), tuple(Kept(trace, reason) for trace in traces))
+    artifact = artifact_name(root)
+    found = [removal for name in sorted(versions & told) for removal in delete_published(storage, artifact, name)]
+    traces = [(Trace(one.url, f"{one.what} {one.version_id}".strip(), "published", shared=True), one) for one in found]
+    return Purged(
+        tuple(trace for trace, one in traces if one.removed),
+        tuple(Kept(trace, one.why) for trace, one in traces if not one.removed),
+    )
 
 
 def _certify(root: Path, request: Request, found: Answer, done: Purged, policy_sha256: str) -> str:

@@ -76,7 +76,6 @@ def promote_case(root: Path, case: Case) -> Promotion:
     }
     version = register(root, case.policy.artifact, case.commit, told, key)
     tag = assign(root, version, target, told, key)
-    # Publication belongs here: the tags name the release, and no line of the log lets it hold the stage yet.
     append(root, "promoted", now(), {**facts, "version": version.label, "tags": [version.name, tag]})
     return Promotion(version.label, target, case.commit, (version.name, tag), case.record_sha256, key.fingerprint)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tavr_records.errors import RefusedError, VerificationError
+from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import sha256_bytes, sha256_file
 
 from tavr_lineage.attest import ATTESTATION
@@ -99,6 +99,17 @@ def publish(root: Path, promotion: Promotion, progress: Progress | None = None) 
     if storage is None:
         return None
     return publish_to(storage, repository_root(root), promotion.tags[0], [promotion.tags[1]], progress)
+
+
+def publish_or_tell(root: Path, promotion: Promotion) -> str:
+    """Publish what a promotion decided and say in one line what came of it; the promotion stands either way."""
+    try:
+        published = publish(root, promotion)
+    except (InputError, RefusedError, VerificationError) as error:
+        return f"not published: {error}; carry on with `tavr publish {promotion.version}`"
+    if published is None:
+        return LOCAL_ONLY
+    return f"published at {published.url}"
 
 
 def publish_version(root: Path, label: str, progress: Progress | None = None) -> Published:

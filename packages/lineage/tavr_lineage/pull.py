@@ -17,8 +17,8 @@ from tavr_records.ids import sha256_file
 from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.clock import now
 from tavr_lineage.git import GitError, git_bytes, repository_root
-from tavr_lineage.keys import SigningKey, fingerprint, signing_key
-from tavr_lineage.log import append, read_log
+from tavr_lineage.keys import SigningKey, signing_key
+from tavr_lineage.log import append, open_log
 from tavr_lineage.pointers import Pointer, read_pointer
 from tavr_lineage.policy import POLICY, read_policy
 from tavr_lineage.publication import Progress
@@ -280,12 +280,8 @@ def _read_keys(path: Path) -> list[str]:
 
 
 def _logged_keys(checkout: Path, key: SigningKey) -> list[str]:
-    """The keys that the audit log added and did not revoke, and our own."""
-    entries = read_log(checkout)
-    revoked = {entry.get("revoked") for entry in entries if entry["event"] == "key revoked"}
-    added = [entry["public_key"] for entry in entries if entry["event"] in ("key added", "key rotated")]
-    keys = [line for line in added if fingerprint(line) not in revoked]
-    return keys or [key.public]
+    """The keys that the audit log still believes, or our own where nothing is logged yet."""
+    return [known.public for known in open_log(checkout).keyring.believed()] or [key.public]
 
 
 def _log(checkout: Path, receipt: Receipt) -> None:
