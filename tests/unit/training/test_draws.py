@@ -75,7 +75,7 @@ def test_dropped_audio_stays_dropped_in_a_continuation(store):
 
 
 def test_a_clip_is_not_continued_into_its_own_reference(store):
-    with pytest.raises(InputError, match="motion_probability is 1.0, but the reference is the later part"):
+    with pytest.raises(InputError, match=r"motion_probability is 1\.0, but the reference is the later part"):
         draw(store, Example(ONE, ONE), 1.0)
 
 
