@@ -154,6 +154,6 @@ def test_seams_are_measured_against_all_neighbours_and_against_latent_boundaries
     levels = np.concatenate([[0], np.cumsum(changes * (-1) ** np.arange(32))]) + 100
     frames = np.broadcast_to(levels[:, None, None, None], (33, 4, 4, 3)).astype(np.uint8)
     found = measure_seams(frames, [13, 29, 45])
-    assert (found.ratio, found.ratio_to_boundaries) == (6.0, 2.0)
+    assert (found.ratio, found.mean_ratio, found.ratio_to_boundaries) == (6.0, 5.25, 2.0)
     assert measure_seams(frames, []) is None
     assert measure_seams(frames, [45]) is None

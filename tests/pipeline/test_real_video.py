@@ -145,9 +145,12 @@ def test_every_tensor_of_the_real_clips_is_whole(encoded):
             "target0/foreground": (8, 14),
             "ref0/latents": (16, 5, 8, 14),
             "ref0/face_tokens": (5, 4, 7),
+            "long0/latents": (16, 10, 8, 14),
             "clip/audio": (44, *tensors["clip/audio"].shape[1:]),
         }
-        assert set(floats) == {"target0/latents", "target0/bg_latents", "ref0/latents", "clip/text", "clip/audio"}
+        latents = {f"{window}/latents" for window in ("target0", "ref0", "long0")}
+        assert set(floats) == {*latents, "target0/bg_latents", "clip/text", "clip/audio"}
+        assert (tensors["long0/latents"][:, :6] == tensors["target0/latents"]).all()
         for name, array in floats.items():
             assert np.isfinite(array).all(), name
             assert array.std() > 0.1, name

@@ -57,6 +57,7 @@ def clip_tensors(seed: int, shape: tuple[int, int, int, int], audio: tuple[int, 
         "target0/bg_tokens": (bg, 0, 1),
         "target0/foreground": (foreground, 0, 1),
         "ref0/latents": (_bf16(rng, channels, ref, height, width), pixel, ref_pixel),
+        "long0/latents": (_bf16(rng, channels, 2 * frames - 1, height, width), 0, 4 * (2 * frames - 2) + 1),
         "ref0/face_tokens": (face[:ref], pixel, ref_pixel),
         "clip/text": (_bf16(rng, 5, text_dim), 0, pixel + ref_pixel),
         "clip/audio": (_bf16(rng, pixel + ref_pixel, *audio), 0, pixel + ref_pixel),
@@ -106,12 +107,12 @@ def optimizer(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
-def flow_section(**changes: Any) -> dict[str, Any]:
+def flow_section(motion: float = 0.0, **changes: Any) -> dict[str, Any]:
     values = {
         "seed": 0,
         "conditions": {
             "ref_latent_frames_min": 1, "ref_latent_frames_max": 3, "text_dropout": 0.1, "audio_dropout": 0.1,
-            "motion_probability": 0.25, "motion_latent_frames": 1, "token_selection": True, "ref_audio": True,
+            "motion_probability": motion, "motion_latent_frames": 1, "token_selection": True, "ref_audio": True,
         },
         "times": {"logit_mean": 0.0, "logit_std": 1.0},
         "optimizer": optimizer(),
@@ -153,7 +154,7 @@ def build_world(root: Path, people: int = 3, scenes: int = 2) -> Path:
     shutil.copytree(REPOSITORY / "infra/deepspeed", root / "infra/deepspeed")
     sections = {
         "stage1": flow_section(base="data/weights/base", transformer=TRANSFORMER),
-        "stage2": flow_section(start="data/stage1/model"),
+        "stage2": flow_section(0.25, start="data/stage1/model"),
         "stage3": stage3_section(),
     }
     write_params(root, sections)

@@ -39,6 +39,7 @@ KEYS = (
     "target0/foreground",
     "ref0/latents",
     "ref0/face_tokens",
+    "long0/latents",
     "clip/text",
     "clip/audio",
 )

@@ -12,6 +12,8 @@ class LatentsConfig:
         height, width: the size that clips must have, in pixels; multiples of 16.
         num_frames: frames of the target window (`target0`), which starts at frame 0.
         ref_frames_max: most frames of the reference window (`ref0`), the longest 4k + 1 of what follows the target.
+        long_frames_max: most frames of the long window (`long0`), which starts at frame 0 too: later windows of a long
+            video are learnt from it, with latents that lie as deep in their encoding as generation meets them.
         face_stride: keypoints are looked for in every `face_stride`-th frame; 1, 2 or 4 leaves no latent frame out.
         face_min_score: a keypoint below it does not count.
         face_expand: factor by which a face box grows about its middle.
@@ -33,6 +35,7 @@ class LatentsConfig:
     width: int
     num_frames: int
     ref_frames_max: int
+    long_frames_max: int
     face_stride: int
     face_min_score: float
     face_expand: float

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from tavr_model.speech import SpeechEncoder
 from tavr_model.text import encode_prompt
-from tavr_model.token_selection import background_tokens, face_tokens, foreground_mask, mask_background
+from tavr_model.token_selection import (
+    background_tokens,
+    face_tokens,
+    foreground_mask,
+    latent_frames,
+    mask_background,
+)
 from tavr_model.vae import encode_video
 from tavr_perception.keypoints import KeypointEstimator, face_boxes
 from tavr_perception.people import PersonSegmenter
@@ -107,25 +113,28 @@ def _tensors(job: Job) -> Tensors:
     config = job.config
     networks = _networks(job.root, config.vae, config.text_encoder, config.tokenizer, config.speech)
     frames, _ = read_video(job.media)
-    windows = cut_windows(len(frames), config.num_frames, config.ref_frames_max)
+    windows = cut_windows(len(frames), config.num_frames, config.ref_frames_max, config.long_frames_max)
     if not windows:
         raise RefusedClipError("too_short", f"{len(frames)} frames, no reference after {config.num_frames}")
-    tensors: Tensors = {}
-    for window in windows:
-        boxes = _face_boxes(frames[window.span], job)
-        tensors |= _encode_window(networks, frames[window.span], boxes, window)
-        if window.name == "target0":
-            tensors |= _encode_background(networks, frames[window.span], boxes, job)
+    target, ref, long = windows
+    boxes = _face_boxes(frames[target.span], job)
+    tensors = _face_tokens(frames[target.span], boxes, target)
+    tensors |= _face_tokens(frames[ref.span], _face_boxes(frames[ref.span], job), ref)
+    tensors |= _encode_background(networks, frames[target.span], boxes, job)
+    whole = networks.encode_frames(frames[long.span])
+    tensors |= {f"{long.name}/latents": whole, f"{ref.name}/latents": networks.encode_frames(frames[ref.span])}
+    # The VAE is causal: what follows a window does not change its latents.
+    tensors[f"{target.name}/latents"] = whole[:, : latent_frames(target.frames)]
     tensors["clip/text"] = networks.encode_text(job.caption, config.text_max_tokens)
     tensors["clip/audio"] = networks.encode_audio(read_audio(job.audio, job.sample_rate), len(frames), job.fps)
     return tensors
 
 
-def _encode_window(networks: "_Networks", frames: Frames, boxes: NDArray[np.float32], window: Window) -> Tensors:
+def _face_tokens(frames: Frames, boxes: NDArray[np.float32], window: Window) -> Tensors:
     tokens = face_tokens(boxes, frames.shape[1], frames.shape[2])
     if not tokens.any():
         raise RefusedClipError("no_face", f"no face in the frames of {window.name}")
-    return {f"{window.name}/latents": networks.encode_frames(frames), f"{window.name}/face_tokens": tokens}
+    return {f"{window.name}/face_tokens": tokens}
 
 
 def _encode_background(networks: "_Networks", frames: Frames, boxes: NDArray[np.float32], job: Job) -> Tensors:

@@ -71,9 +71,8 @@ def _index(
     for name, (offset, size) in places.items():
         clip_id, key = name.split("/", 1)
         clip = clips[clip_id]
-        spans = {
-            w.name: (w.start, w.frames) for w in cut_windows(clip.frames, config.num_frames, config.ref_frames_max)
-        }
+        windows = cut_windows(clip.frames, config.num_frames, config.ref_frames_max, config.long_frames_max)
+        spans = {w.name: (w.start, w.frames) for w in windows}
         start, frames = spans.get(key.split("/")[0], (0, clip.frames))
         yield CachedClip(clip_id, key, shard, offset, size, start, frames, clip.person_id)
 

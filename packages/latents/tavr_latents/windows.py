@@ -22,15 +22,26 @@ class Window:
         return slice(self.start, self.start + self.frames)
 
 
-def cut_windows(frames: int, num_frames: int, ref_frames_max: int) -> list[Window]:
-    """The target window and, after it, the reference window of a clip; none when the clip is too short for both.
+def cut_windows(frames: int, num_frames: int, ref_frames_max: int, long_frames_max: int) -> list[Window]:
+    """Target and long window of a clip and, after the target, its reference window; none when it is too short for both.
 
-    The two never share a frame: a model that may copy its target learns nothing else.
+    Target and reference never share a frame: a model that may copy its target learns nothing else. The long window
+    begins with the target and is at least as long.
     """
     rest = min(ref_frames_max, frames - num_frames)
     if rest < 1:
         return []
-    return [Window("target0", 0, num_frames), Window("ref0", num_frames, 4 * ((rest - 1) // 4) + 1)]
+    whole = max(num_frames, min(long_frames_max, frames))
+    return [
+        Window("target0", 0, num_frames),
+        Window("ref0", num_frames, _encoded(rest)),
+        Window("long0", 0, _encoded(whole)),
+    ]
+
+
+def _encoded(frames: int) -> int:
+    """How many of so many frames the VAE encodes."""
+    return 4 * ((frames - 1) // 4) + 1
 
 
 def fill_boxes(found: NDArray[np.floating], positions: NDArray[np.int64], frames: int) -> NDArray[np.float32]:

@@ -41,7 +41,8 @@ class ConditionsConfig:
         ref_latent_frames_min, ref_latent_frames_max: reference length, drawn uniformly, in latent frames
             (the paper's 12 to 20 frames are 3 to 5: 4k + 1 frames are encoded).
         text_dropout, audio_dropout: probability of nulling the prompt and the driving audio (choice 16).
-        motion_probability: share of the samples that continue a video (choice 11; the paper does not state it).
+        motion_probability: share of the samples that continue a video, of the clips that are long enough for it (choice
+            11; the paper does not state it). 0 where the reference lies in the target's own clip, as in stage 1.
         motion_latent_frames: latents by which they continue it (2 in the paper).
         token_selection: keep only the reference tokens inside the face box (Table 4's variant keeps all).
         ref_audio: give the reference stream its audio (Table 3's variant does not).

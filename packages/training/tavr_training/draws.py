@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
+from tavr_model.audio import audio_windows
 from tavr_model.conditions import Conditions, SampleInputs
 from tavr_model.long_video import continue_video
-from tavr_model.shapes import Latents, Scalar
+from tavr_model.shapes import AudioFeatures, Latents, Scalar
 from tavr_records.errors import InputError
 from tavr_records.schemas import Consumed
 from torch import nn
@@ -45,29 +46,38 @@ def draw_dropout(conditions: Conditions, config: ConditionsConfig, generator: to
     return conditions.drop(text=text < config.text_dropout, audio=audio < config.audio_dropout)
 
 
-def draw_continuation(
-    conditions: Conditions, latents: Latents, config: ConditionsConfig, generator: torch.Generator
-) -> tuple[Conditions, Latents]:
-    """Now and then the sample of a later window of a long video: (conditions, latents [C, T, h, w]).
+def draws_continuation(config: ConditionsConfig, generator: torch.Generator) -> bool:
+    """Whether this sample is a later window of a long video."""
+    return float(torch.rand((), generator=generator, dtype=torch.float64)) < config.motion_probability
 
-    Latent 0, which encodes one frame and not four, is the anchor and no motion latent: the motion latents are 1 to m,
-    and the rest is to be generated (choice 11).
+
+def continue_target(
+    conditions: Conditions, whole: Latents, features: AudioFeatures, window: int, motion: int
+) -> tuple[Conditions, Latents]:
+    """The second window of a long video: (conditions, latents [C, T, h, w] to be generated).
+
+    The motion latents lie as deep in their encoding as they do at generation: a causal VAE gives the first latents of
+    a clip other statistics than those that follow, and a network that has learnt to go from the ones to the others
+    does so again in every window (decision 8). Latent 0 is the anchor.
+
+    Args:
+        conditions: of the target window.
+        whole: latents of the long window [C, L, h, w], L > `window`.
+        features: speech features of the clip, one row a pixel frame.
+        window: latents of a window, motion included.
+        motion: latents by which a window continues the one before it.
 
     Raises:
-        InputError: the window has no latent left to generate.
+        InputError: a window without motion, or without a new latent.
     """
-    share = float(torch.rand((), generator=generator, dtype=torch.float64))
-    if share >= config.motion_probability:
-        return conditions, latents
-    first = 1 + config.motion_latent_frames
-    if not 1 < first < latents.shape[1]:
+    if not 0 < motion < window:
         raise InputError(
-            f"motion_latent_frames is {config.motion_latent_frames}, the target window has {latents.shape[1]} latents; "
-            "give at least 1 and at most the window's latents less 2, or motion_probability 0"
+            f"motion_latent_frames is {motion}, the target window has {window} latents; "
+            "give at least 1 and fewer than the window has, or motion_probability 0"
         )
-    assert conditions.driving_audio is not None
-    anchor, motion, audio = latents[:, :1], latents[:, 1:first], conditions.driving_audio[1:]
-    return continue_video(conditions, anchor, motion, audio), latents[:, first:]
+    latents = whole[:, window : 2 * window - motion]
+    audio = audio_windows(features, motion + latents.shape[1], first_latent=window - motion)
+    return continue_video(conditions, whole[:, :1], whole[:, window - motion : window], audio), latents
 
 
 def draw_path(latents: Latents, times: TimesConfig, generator: torch.Generator) -> FlowPoint:
@@ -89,7 +99,12 @@ def draw_flow_sample(  # noqa: PLR0913 - where the sample goes and how it is dra
     generator: torch.Generator,
     place: tuple[str, int, int],
 ) -> FlowSample:
-    """Draw the sample of `place` = (stage, step, slot) from its own generator."""
+    """Draw the sample of `place` = (stage, step, slot) from its own generator.
+
+    Raises:
+        InputError: a tensor is missing, or a sample that may not or cannot continue a video is asked to.
+    """
+    stage, step, slot = place
     ref_frames = draw_reference(store, example.ref_clip, config, generator)
     conditions = build_conditions(
         store,
@@ -99,13 +114,23 @@ def draw_flow_sample(  # noqa: PLR0913 - where the sample goes and how it is dra
         token_selection=config.token_selection,
         ref_audio=config.ref_audio,
     )
+    segment, latents = "target0", store.tensor(example.target_clip, "target0/latents").float()
+    longer = store.window_latents(example.target_clip, "long0") > latents.shape[1]
+    if draws_continuation(config, generator) and longer:
+        if example.ref_clip == example.target_clip:
+            raise InputError(
+                f"{stage}: motion_probability is {config.motion_probability}, but the reference is the later part of "
+                "the same clip, which continues the target; give 0"
+            )
+        segment, whole = "long0", store.tensor(example.target_clip, "long0/latents").float()
+        features = store.tensor(example.target_clip, "clip/audio").float()
+        conditions, latents = continue_target(
+            conditions, whole, features, latents.shape[1], config.motion_latent_frames
+        )
     conditions = draw_dropout(conditions, config, generator)
-    latents = store.tensor(example.target_clip, "target0/latents").float()
-    conditions, latents = draw_continuation(conditions, latents, config, generator)
     point = draw_path(latents, times, generator)
     clips = sorted({example.ref_clip, example.target_clip})
-    stage, step, slot = place
-    consumed = Consumed(stage, step, slot, clips, "target0", ref_window(ref_frames), used=True, reason="")
+    consumed = Consumed(stage, step, slot, clips, segment, ref_window(ref_frames), used=True, reason="")
     return FlowSample(conditions, point, consumed)
 
 

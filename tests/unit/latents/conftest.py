@@ -28,6 +28,7 @@ CONFIG = LatentsConfig(
     width=WIDTH,
     num_frames=9,
     ref_frames_max=5,
+    long_frames_max=13,
     face_stride=4,
     face_min_score=0.3,
     face_expand=1.0,

@@ -51,7 +51,7 @@ def test_every_tensor_is_where_the_index_says(clips):
     latents(CONFIG, clips.root)
     rows = index(clips.root)
     assert [(row.clip_id, row.key) for row in rows] == [(name, key) for name in sorted(names) for key in sorted(KEYS)]
-    frames = {"target0": (0, 9), "ref0": (9, 5), "clip": (0, 16)}
+    frames = {"target0": (0, 9), "ref0": (9, 5), "long0": (0, 13), "clip": (0, 16)}
     for row in rows:
         assert row.shard == shard_name(row.clip_id, 2)
         assert (row.start_frame, row.frames) == frames[row.key.split("/")[0]]
@@ -73,6 +73,7 @@ def test_every_tensor_is_where_the_index_says(clips):
         "target0/foreground": (4, 6),
         "ref0/latents": (16, 2, 4, 6),
         "ref0/face_tokens": (2, 2, 3),
+        "long0/latents": (16, 4, 4, 6),
         "clip/text": (9, 4),
         "clip/audio": (16, 3, 2),
     }

@@ -18,23 +18,26 @@ from tavr_model.token_selection import (
 
 
 @given(frames=st.integers(0, 200), target=st.integers(0, 30).map(lambda k: 4 * k + 1), most=st.integers(1, 60))
-def test_windows_never_share_a_frame_and_have_the_vae_length(frames, target, most):
-    windows = cut_windows(frames, target, most)
+def test_target_and_reference_never_share_a_frame_and_have_the_vae_length(frames, target, most):
+    windows = cut_windows(frames, target, most, 2 * most)
     if frames <= target:
         assert windows == []
         return
-    first, ref = windows
+    first, ref, long = windows
     assert (first.name, first.start, first.frames) == ("target0", 0, target)
     assert (ref.name, ref.start) == ("ref0", target)
     assert ref.frames % 4 == 1
     assert ref.frames <= min(most, frames - target) < ref.frames + 4
     assert ref.span.stop <= frames
+    assert (long.name, long.start, long.frames % 4) == ("long0", 0, 1)
+    assert target <= long.frames <= frames
+    assert long.frames <= max(target, 2 * most)
 
 
 def test_the_profiles_windows():
-    assert [(w.start, w.frames) for w in cut_windows(44, 21, 17)] == [(0, 21), (21, 17)]
-    assert [(w.start, w.frames) for w in cut_windows(130, 81, 49)] == [(0, 81), (81, 49)]
-    assert [(w.start, w.frames) for w in cut_windows(125, 81, 49)] == [(0, 81), (81, 41)]
+    assert [(w.start, w.frames) for w in cut_windows(44, 21, 17, 37)] == [(0, 21), (21, 17), (0, 37)]
+    assert [(w.start, w.frames) for w in cut_windows(130, 81, 49, 157)] == [(0, 81), (81, 49), (0, 129)]
+    assert [(w.start, w.frames) for w in cut_windows(125, 81, 49, 157)] == [(0, 81), (81, 41), (0, 125)]
 
 
 @given(stride=st.sampled_from([1, 2, 4]), frames=st.integers(0, 12).map(lambda k: 4 * k + 1))

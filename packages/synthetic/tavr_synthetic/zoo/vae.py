@@ -8,6 +8,7 @@ Wan2.1 stack did not learn colour in a quarter of an hour (docs/log.md).
 import argparse
 import json
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,12 @@ ARCHITECTURE = {
     "is_residual": True,
     "scale_factor_spatial": 8,
 }
-LATENT_NOISE = 0.05
 LATENT_WEIGHT = 1e-3
 FACE_WEIGHT = 2.0
 EDGE_WEIGHT = 0.5
 COLOUR_WEIGHT = 1.0
+UNSEEN = CorpusConfig(12, 97, 64, 112, 9_000_000)
+"""Clips of people that no training saw."""
 
 
 def build_vae() -> AutoencoderKLWan:
@@ -54,12 +56,18 @@ def build_vae() -> AutoencoderKLWan:
     return vae
 
 
-def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted L1 of pixels, of their spatial differences and of 8x8 means; tensors [B, 3, T, H, W] in [-1, 1]."""
+def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor, motion_weight: float) -> Tensor:
+    """Weighted L1 of pixels, of their spatial differences, of 8x8 means and of changes from frame to frame.
+
+    Tensors are [B, 3, T, H, W] in [-1, 1].
+    """
     difference = (output - target) * weight
     edges = (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()) / 2
     colour = avg_pool3d(difference, (1, 8, 8)).abs().mean()
-    return difference.abs().mean() + 0.5 * difference.square().mean() + EDGE_WEIGHT * edges + COLOUR_WEIGHT * colour
+    loss = difference.abs().mean() + 0.5 * difference.square().mean() + EDGE_WEIGHT * edges + COLOUR_WEIGHT * colour
+    if motion_weight and output.shape[2] > 1:
+        loss = loss + motion_weight * difference.diff(dim=2).abs().mean()
+    return loss
 
 
 def sample_batch(  # noqa: PLR0913 - a crop has this many facts
@@ -80,65 +88,76 @@ def sample_batch(  # noqa: PLR0913 - a crop has this many facts
     return torch.stack(pixels), torch.stack(weights)
 
 
-def train(out: Path, cache: Path, minutes: float, seed: int, resume: Path | None) -> None:
-    """Train until the time is up, then fix the latent statistics and write the weights in bfloat16."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    frames, boxes = load_corpus(CorpusConfig(5000, 21, 64, 112, 2_000_000), cache)
-    vae = build_vae() if resume is None else AutoencoderKLWan.from_pretrained(resume)
-    gentle = 1.0 if resume is None else 0.5
-    optimizer = MuonWithAdamW(vae, muon_rate=0.02 * gentle, adam_rate=3e-3 * gentle)
-    started, step = time.monotonic(), 0
-    with tqdm(total=int(minutes * 60), unit="s") as bar:
-        while (elapsed := time.monotonic() - started) < minutes * 60:
-            done = elapsed / (minutes * 60)
-            length = (5, 1, 9, 1, 5, 1)[step % 6]
-            pixels, weight = sample_batch(
-                rng, frames, boxes, 16 if length == 1 else 4 if length == 5 else 2, length, (64, 64)
-            )
-            latents = vae.encode(pixels).latent_dist.mode()
-            output = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
-            loss = reconstruction_loss(output, pixels, weight) + LATENT_WEIGHT * latents.square().mean()
-            loss.backward()
-            optimizer.step(min(1, (step + 1) / 50) * max(0.02, 1 - done))
-            step += 1
-            bar.n = int(elapsed)
-            bar.set_postfix(step=step, loss=f"{loss.item():.4f}")
-    normalise(vae, frames[:64])
-    vae.to(torch.bfloat16).save_pretrained(out)
-    print(json.dumps({"steps": step, **measure(vae.float(), frames_unseen(cache))}))
+@dataclass(frozen=True)
+class Plan:
+    """What a training sees and how it learns.
 
-
-def train_decoder(out: Path, cache: Path, minutes: float, seed: int, resume: Path) -> None:
-    """Go on with the decoder alone on clips longer than `train` shows, so that it keeps its quality over time.
-
-    The encoder, and with it every latent that another network has learnt, stays as it is. Clips are played forward and
-    back to be longer than the corpus has them.
+    Attributes:
+        corpus: its clips.
+        batches: (clips, frames) of its batches, in turn.
+        muon_rate, adam_rate: learning rates at their highest, after `warm_up` steps.
+        motion_weight: of the loss on changes from frame to frame.
+        latent_noise: standard deviation of what is added to the latents before they are decoded.
+        encoder: whether the encoder learns too.
     """
+
+    corpus: CorpusConfig
+    batches: tuple[tuple[int, int], ...]
+    muon_rate: float
+    adam_rate: float
+    warm_up: int
+    motion_weight: float
+    latent_noise: float
+    encoder: bool
+
+
+WHOLE = Plan(
+    corpus=CorpusConfig(5000, 21, 64, 112, 2_000_000),
+    batches=((4, 5), (16, 1), (2, 9), (16, 1), (4, 5), (16, 1)),
+    muon_rate=0.02,
+    adam_rate=3e-3,
+    warm_up=50,
+    motion_weight=0.0,
+    latent_noise=0.05,
+    encoder=True,
+)
+DECODER = Plan(
+    corpus=CorpusConfig(600, 97, 64, 112, 7_000_000),
+    batches=((2, 21), (1, 97), (2, 33), (1, 65), (4, 5)),
+    muon_rate=0.006,
+    adam_rate=1e-3,
+    warm_up=20,
+    motion_weight=2.0,
+    latent_noise=0.1,
+    encoder=False,
+)
+"""The decoder alone, on clips that are long and really move on: it learns to keep its quality over time and to pass
+from one latent's frames to the next one's without a jump. Every latent that another network has learnt stays."""
+
+
+def train(vae: AutoencoderKLWan, plan: Plan, cache: Path, minutes: float, seed: int) -> int:
+    """Train until the time is up; returns the steps done."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    frames, boxes = load_corpus(CorpusConfig(5000, 21, 64, 112, 2_000_000), cache)
-    vae = AutoencoderKLWan.from_pretrained(resume, torch_dtype=torch.float32)
-    vae.encoder.requires_grad_(False)
-    vae.quant_conv.requires_grad_(False)
-    optimizer = MuonWithAdamW(vae, muon_rate=0.006, adam_rate=1e-3)
+    frames, boxes = load_corpus(plan.corpus, cache)
+    vae.encoder.requires_grad_(plan.encoder)
+    vae.quant_conv.requires_grad_(plan.encoder)
+    optimizer = MuonWithAdamW(vae, plan.muon_rate, plan.adam_rate)
     started, step = time.monotonic(), 0
     with tqdm(total=int(minutes * 60), unit="s") as bar:
         while (elapsed := time.monotonic() - started) < minutes * 60:
-            length = (21, 13, 33, 21, 5)[step % 5]
-            pixels, weight = sample_batch(rng, frames, boxes, 2 if length > 5 else 4, min(length, 21), (64, 64))
-            pixels, weight = (torch.cat([part, part.flip(2)[:, :, 1:]], 2)[:, :, :length] for part in (pixels, weight))
-            with torch.no_grad():
+            clips, length = plan.batches[step % len(plan.batches)]
+            pixels, weight = sample_batch(rng, frames, boxes, clips, length, (64, 64))
+            with torch.set_grad_enabled(plan.encoder):
                 latents = vae.encode(pixels).latent_dist.mode()
-            output = vae.decode(latents + LATENT_NOISE * torch.randn_like(latents)).sample
-            loss = reconstruction_loss(output, pixels, weight)
-            loss.backward()
-            optimizer.step(min(1, (step + 1) / 20) * max(0.02, 1 - elapsed / (minutes * 60)))
+            output = vae.decode(latents + plan.latent_noise * torch.randn_like(latents)).sample
+            loss = reconstruction_loss(output, pixels, weight, plan.motion_weight)
+            (loss + LATENT_WEIGHT * latents.square().mean()).backward()
+            optimizer.step(min(1, (step + 1) / plan.warm_up) * max(0.02, 1 - elapsed / (minutes * 60)))
             step += 1
             bar.n = int(elapsed)
             bar.set_postfix(step=step, loss=f"{loss.item():.4f}", length=length)
-    vae.to(torch.bfloat16).save_pretrained(out)
-    print(json.dumps({"steps": step, **measure(vae.float(), frames_unseen(cache))}))
+    return step
 
 
 @torch.no_grad()
@@ -156,22 +175,30 @@ def to_pixels(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
-def frames_unseen(cache: Path) -> np.ndarray:
-    """Clips of people that no training saw, [24, 21, 64, 112, 3]."""
-    return load_corpus(CorpusConfig(24, 21, 64, 112, 9_000_000), cache)[0]
-
-
 @torch.no_grad()
 def measure(vae: AutoencoderKLWan, frames: np.ndarray) -> dict[str, float]:
-    """Mean PSNR in dB of reconstructing unseen clips, and of their last four frames."""
-    errors: list[float] = []
-    last: list[float] = []
+    """How well unseen clips [N, 4k + 1, H, W, 3] come back.
+
+    Returns:
+        Means over the clips: PSNR in dB of the whole, of the first 21 frames and of the last four frames; and the
+        change between the last frame of a latent and the first of the next over the median change of neighbours, of
+        the clips (`boundary_real`) and of what comes back (`boundary`).
+    """
+    found: list[dict[str, float]] = []
     for clip in frames:
         pixels = to_pixels(clip)
         output = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
-        errors.append(float((output - pixels).square().mean()))
-        last.append(float((output - pixels)[:, :, -4:].square().mean()))
-    return {name: float(np.mean(10 * np.log10(4 / np.array(of)))) for name, of in (("psnr_db", errors), ("last", last))}
+        errors = (output - pixels).square().mean(dim=(0, 1, 3, 4)).numpy()
+        spans = {"psnr_db": errors, "first_21": errors[:21], "last_4": errors[-4:]}
+        psnr = {name: float(10 * np.log10(4 / of.mean())) for name, of in spans.items()}
+        found.append(psnr | {"boundary": boundary_ratio(output), "boundary_real": boundary_ratio(pixels)})
+    return {name: round(float(np.mean([row[name] for row in found])), 3) for name in found[0]}
+
+
+def boundary_ratio(pixels: Tensor) -> float:
+    """Mean change at the boundaries of latents over the median change of neighbours, of a clip [1, 3, T, H, W]."""
+    changes = pixels.diff(dim=2).abs().mean(dim=(0, 1, 3, 4))
+    return float(changes[::4].mean() / changes.median())
 
 
 def main() -> None:
@@ -179,19 +206,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path(".work/zoo"))
-    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--minutes", type=float, default=25.0, help="of the whole; 0: only the decoder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", type=Path, default=None, help="go on from these weights")
-    parser.add_argument("--decoder-minutes", type=float, default=14.0, help="then the decoder alone on longer clips")
-    parser.add_argument("--decoder-only", action="store_true", help="nothing but that, from the weights of --resume")
+    parser.add_argument("--decoder-minutes", type=float, default=45.0, help="then the decoder alone on long clips")
     arguments = parser.parse_args()
-    start = arguments.resume
-    if not arguments.decoder_only:
-        train(arguments.out, arguments.cache, arguments.minutes, arguments.seed, arguments.resume)
-        start = arguments.out
-    if start is None:
-        parser.error("--decoder-only goes on from weights: give --resume")
-    train_decoder(arguments.out, arguments.cache, arguments.decoder_minutes, arguments.seed, start)
+    torch.set_num_threads(1)
+    resumed = arguments.resume is not None
+    vae = AutoencoderKLWan.from_pretrained(arguments.resume, torch_dtype=torch.float32) if resumed else build_vae()
+    steps = {"whole": 0, "decoder": 0}
+    if arguments.minutes:
+        gentle = 0.5 if resumed else 1.0
+        plan = replace(WHOLE, muon_rate=WHOLE.muon_rate * gentle, adam_rate=WHOLE.adam_rate * gentle)
+        steps["whole"] = train(vae, plan, arguments.cache, arguments.minutes, arguments.seed)
+        normalise(vae, load_corpus(WHOLE.corpus, arguments.cache)[0][:64])
+    if arguments.decoder_minutes:
+        steps["decoder"] = train(vae, DECODER, arguments.cache, arguments.decoder_minutes, arguments.seed)
+    vae.to(torch.bfloat16).save_pretrained(arguments.out)
+    unseen = load_corpus(UNSEEN, arguments.cache)[0]
+    print(json.dumps(steps | measure(vae.float(), unseen)))
 
 
 if __name__ == "__main__":
