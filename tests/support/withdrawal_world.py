@@ -192,6 +192,10 @@ def fill_work(work: Path, clips: Sequence[Clip], pairs: Sequence[ClipPair]) -> N
             (folder / "ledger-00000.jsonl").write_text("\n".join(lines) + "\n")
     for path in ("pairs/memo/ab/.abcd.12345678/appearance.npz", "prefect/prefect.db", "dvc/repo/state.db"):
         write(work / path, *(clip.record_id for clip in clips))
+    for name, seen in (("20260101-00000001", clips), ("20250101-0000000f", clips[:2])):
+        for clip in seen:
+            write(work / "reproduce" / name / "cache/files/md5/ab" / clip.clip_sha256[:30], clip.record_id)
+            write(work / "reproduce" / name / f"tree/data/ingest/clips/{clip.clip_id}.mp4", clip.record_id)
     old = work / "latents/memo/00" / ("0" * 64)  # of before entries said whose they are
     write(old / "tensors.safetensors", *(clip.record_id for clip in clips[:2]))
     (work / "locks").mkdir()

@@ -82,6 +82,8 @@ class Footprint:
             return self.named_in((item.path / KEY_FILE).read_text(encoding="utf-8"))
         if any(self.named_in(text_of(path, path.suffix)) for path in files):
             return True
+        if item.place == "reproduction" and any(self.named_in(path.name) for path in files):
+            return True
         # Half-written folders and entries that do not say whose they are: nobody can tell, so they count.
         return item.place in ("leftover", "memo") and not any(path.suffix in (".json", ".jsonl") for path in files)
 

@@ -59,6 +59,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     (".work/preferences/memo/*", "encodings"),
     (".work/stage[123]/*", "training_state"),
     (".work/releases/*", "models"),
+    (".work/reproduce/*", "footage"),  # a whole run again, with a cache and a `.work` of its own
     (".work/prefect*", "prefect"),
     (".work/dvc/*", "ids"),  # DVC's own notes of which file had which digest
     (".work/lineage/*", "ids"),  # the index of the consumption tables, built anew when it is gone
@@ -86,7 +87,7 @@ class Stored:
     """A file, or a folder that lives and dies as one.
 
     Attributes:
-        place: checkout, cache, run, memo, training, leftover or site.
+        place: checkout, cache, run, memo, training, reproduction, leftover or site.
         name: its name as in a checkout.
         path: where it really lies.
     """
@@ -110,7 +111,8 @@ def stored(root: Path) -> Iterator[Stored]:
     """Everything that the pipeline stores outside git, each file once for each name it has."""
     main = main_checkout(root)
     for checkout in checkouts(root):
-        yield from _in_checkout(checkout)
+        if not checkout.is_relative_to(work_folder(main)):  # a reproduction's, which is looked at as a whole
+            yield from _in_checkout(checkout)
     yield from in_cache(root)
     yield from _in_work(work_folder(main))
     yield from _in_runs(main / ".runs")
@@ -184,6 +186,8 @@ def _in_work(work: Path) -> Iterator[Stored]:
     for pattern in ("stage[123]/*", "releases/*"):
         for path in sorted(work.glob(pattern)):
             yield Stored("training", f".work/{path.relative_to(work).as_posix()}", path)
+    for path in sorted(work.glob("reproduce/*")):
+        yield Stored("reproduction", f".work/{path.relative_to(work).as_posix()}", path)
     for name in ("dvc", "lineage"):
         if (work / name).is_dir():
             yield Stored("site", f".work/{name}/", work / name)

@@ -141,6 +141,7 @@ def test_nobody_else_loses_a_picture(world: World) -> None:
         entries = [path for path in (world.root / ".work" / stage / "memo").glob("*/*") if path.is_dir()]
         assert len(entries) == len(others)
     assert {path.name for path in (world.root / ".work/stage1").iterdir()} == {"a" * 16}, "it never saw the person"
+    assert [path.name for path in (world.root / ".work/reproduce").iterdir()] == ["20250101-0000000f"]
 
 
 def test_a_borrowed_reference_counts(world: World) -> None:
