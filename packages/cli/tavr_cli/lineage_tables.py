@@ -1,18 +1,20 @@
 """How the answers of an audit look in a terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
-from tavr_lineage.family import Family
-from tavr_lineage.questions import Answer
-from tavr_lineage.trace import Trace
+
+if TYPE_CHECKING:  # their modules read parquet, which `tavr who-used` does not
+    from tavr_lineage.family import Family
+    from tavr_lineage.questions import Answer
+    from tavr_lineage.trace import Trace
 
 _SHORT = 12
 
 
-def print_uses(answer: Answer) -> None:
+def print_uses(answer: "Answer") -> None:
     """One row a model and stage."""
     console, subject = Console(), answer.subject
     if not answer.models:
@@ -33,7 +35,7 @@ def print_uses(answer: Answer) -> None:
     console.print(f"in {len(answer.models)} of {answer.candidates} models")
 
 
-def print_traces(answer: Answer, traces: Sequence[Trace]) -> None:
+def print_traces(answer: "Answer", traces: Sequence["Trace"]) -> None:
     """One table a model."""
     console = Console()
     if not traces:
@@ -58,7 +60,7 @@ def print_traces(answer: Answer, traces: Sequence[Trace]) -> None:
         console.print(table)
 
 
-def as_tree(family: Family) -> str:
+def as_tree(family: "Family") -> str:
     """The stages of a model as indented text."""
     held = ", ".join((*family.standing.versions, *(f"holds {stage}" for stage in family.standing.holds)))
     lines = [f"run {family.run_id} ({held or 'no version'}), commit {family.commit[:_SHORT]}"]
