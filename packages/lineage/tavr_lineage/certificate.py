@@ -13,7 +13,7 @@ from tavr_records.ids import canonical_json, sha256_bytes
 
 from tavr_lineage.attest import open_sealed, seal
 from tavr_lineage.git import GitError, git, git_bytes
-from tavr_lineage.keys import SigningKey
+from tavr_lineage.keys import PublicKey, SigningKey
 
 BRANCH = "refs/heads/certificates"
 FOLDER = "audit/certificates"
@@ -39,7 +39,7 @@ def store_certificate(root: Path, statement: Mapping[str, Any], key: SigningKey)
     return digest
 
 
-def read_certificates(root: Path, keys: Sequence[SigningKey] = ()) -> dict[str, dict[str, Any]]:
+def read_certificates(root: Path, keys: Sequence[PublicKey | SigningKey] = ()) -> dict[str, dict[str, Any]]:
     """Every certificate by its sha256; with `keys`, only after checking that one of them signed it.
 
     Raises:

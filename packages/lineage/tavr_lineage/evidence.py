@@ -36,6 +36,7 @@ from tavr_lineage.timestamp import ROOTS
 from tavr_lineage.verification import Demands, Verification, verify_evidence
 from tavr_lineage.verification_log import Promoted, write_keys
 from tavr_lineage.weights_folder import check_weights
+from tavr_lineage.withdrawal import withdrawn_inputs
 
 _COMMITTED = (RECORD, ATTESTATION, MODEL_SIGNATURE, "dvc.lock", "params.yaml", "requirements.lock")
 _JUDGES = {"approvers": APPROVERS, "witnesses": WITNESSES, "timestamp-roots.pem": ROOTS}
@@ -181,12 +182,15 @@ def _checkpoint(root: Path, log: Log, policy: Policy) -> bytes | None:
 
 
 def _stored(root: Path, promoted: Promoted) -> str:
-    """The outputs in the DVC cache, and the commit's files, are those of the record."""
+    """Stored outputs and the commit's files are the record's; what a signed certificate purged may be gone."""
     commit = str(promoted.entry["commit"])
-    problems = find_mismatches(root, commit, promoted.record, main_checkout(root) / ".dvc/cache")
+    believed = open_log(root).keyring.believed()
+    purged = {one.name for one in withdrawn_inputs(root, commit, believed) if one.what == "file"}
+    problems = find_mismatches(root, commit, promoted.record, main_checkout(root) / ".dvc/cache", purged)
     if problems:
         raise VerificationError("; ".join(problems))
-    return f"{len(promoted.record['outputs'])} outputs in the DVC cache"
+    removed = f", {len(purged)} files purged" if purged else ""
+    return f"{len(promoted.record['outputs'])} outputs as recorded in the DVC cache{removed}"
 
 
 def _tree(root: Path, promoted: Promoted) -> str:

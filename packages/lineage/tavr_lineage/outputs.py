@@ -1,7 +1,7 @@
 """Whether what is stored is what the record says: DVC's cache and the candidate's commit against every digest."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,9 @@ from tavr_records.ids import sha256_bytes, sha256_file
 from tavr_lineage.git import read_file
 
 
-def find_mismatches(root: Path, commit: str, record: Mapping[str, Any], cache: Path) -> list[str]:
+def find_mismatches(
+    root: Path, commit: str, record: Mapping[str, Any], cache: Path, purged: Collection[str] = ()
+) -> list[str]:
     """One line for each stored file that is missing or differs from the record.
 
     Args:
@@ -19,6 +21,7 @@ def find_mismatches(root: Path, commit: str, record: Mapping[str, Any], cache: P
         commit: the candidate's commit.
         record: its record.
         cache: the DVC cache (`.dvc/cache` of the main checkout).
+        purged: outputs that a purge's certificate names as removed, and that may be missing.
     """
     lock = read_file(root, commit, "dvc.lock")
     stored = dict(stored_files(lock or b"", cache))
@@ -27,6 +30,8 @@ def find_mismatches(root: Path, commit: str, record: Mapping[str, Any], cache: P
         file = stored.get(path)
         if file is None:
             problems.append(f"{path}: its output folder is not in the DVC cache or not in dvc.lock; try `dvc pull`")
+        elif not file.is_file() and path in purged:
+            continue
         elif not file.is_file():
             problems.append(f"{path} is not in the DVC cache ({file.name[:8]}); fetch it with `dvc pull`")
         elif sha256_file(file) != digest:

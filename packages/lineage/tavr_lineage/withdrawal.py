@@ -24,6 +24,7 @@ from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
 from tavr_lineage.footprint import known_clips
 from tavr_lineage.git import GitError, common_directory, git, main_checkout, read_file, repository_root
 from tavr_lineage.inventory import shown
+from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.log import append, read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.promotion import actor
@@ -125,10 +126,14 @@ def withdraw(root: Path, request: Request, at: str) -> Tombstones:
     return Tombstones(tuple(lines), len(fresh), clips, commit, int(entry["seq"]), str(entry["at"]))
 
 
-def withdrawn_inputs(root: Path, commit: str) -> list[WithdrawnInput]:
+def withdrawn_inputs(root: Path, commit: str, keys: Sequence[PublicKey | SigningKey] = ()) -> list[WithdrawnInput]:
     """What a candidate was made from that has been withdrawn or purged since; empty: nothing.
 
-    A check that finds such a file missing, or such a clip in a ledger, has met a withdrawal and no damage.
+    A check that finds such a file missing, or such a clip in a ledger, has met a withdrawal and no damage. With `keys`
+    only certificates that one of them signed count.
+
+    Raises:
+        InputError: with `keys`, a certificate that none of them signed.
     """
     root = repository_root(root)
     withdrawals = read_withdrawals(root / WITHDRAWN)
@@ -143,7 +148,7 @@ def withdrawn_inputs(root: Path, commit: str) -> list[WithdrawnInput]:
     ]
     purged = {
         trace["path"]: (digest, statement["purged_at"])
-        for digest, statement in read_certificates(root).items()
+        for digest, statement in read_certificates(root, keys).items()
         for trace in statement["removed"]
     }
     main = main_checkout(root)

@@ -13,6 +13,7 @@ from evidence_world import World, row, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_alone import FOLDER, PROOF
+from tavr_lineage.certificate import store_certificate
 from tavr_lineage.closure import parse_consumption
 from tavr_lineage.evidence import Asked, collect_evidence, verify_release
 from tavr_lineage.evidence_page import PROGRAMS, add_views
@@ -151,6 +152,19 @@ def test_swapped_weights_in_the_cache_are_found(promoted: Path) -> None:
     (failed,) = [check for check in found.checks if not check.ok]
     assert failed.step == "stored"
     assert "data/stage3/model/model.safetensors in the DVC cache differs from the record" in failed.reason
+
+
+def test_a_purged_file_may_be_gone_where_a_signed_certificate_says_so(promoted: Path) -> None:
+    files = [path for path in (promoted / ".dvc/cache").rglob("*") if path.is_file()]
+    stored = next(path for path in files if path.read_bytes() == b"stage3 0.3")
+    stored.unlink()
+    assert verify_release(promoted, "v0.0.1", Asked()).state == FAILED
+    trace = {"path": stored.relative_to(promoted).as_posix(), "name": "model", "kind": "models", "shared": False}
+    statement = {"purged_at": "2026-01-03T00:00:00Z", "removed": [trace], "kept": []}
+    store_certificate(promoted, statement, signing_key(promoted))
+    found = verify_release(promoted, "v0.0.1", Asked())
+    assert found.state == VERIFIED
+    assert "1 files purged" in next(check.reason for check in found.checks if check.step == "stored")
 
 
 def test_a_moved_tag_is_found_in_the_checkout(promoted: Path) -> None:
