@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +22,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 from tavr_lineage.candidate import commit_candidate
-from tavr_lineage.closure import Consumption
 from tavr_lineage.git import git
 from tavr_lineage.keys import signing_key
 from tavr_lineage.record import Run, StageOutcome, build_record
-from tavr_records.ids import sha256_bytes
+from tavr_records.ids import clip_id, sha256_bytes
 from tavr_records.manifest import arrow_schema, write_table
 from tavr_records.schemas import Clip, ClipSplit, Consumed
 
@@ -49,7 +50,7 @@ def make_run(folder: Path, rows: int) -> tuple[Run, str]:
     git(root, "commit", "--quiet", "-m", "start")
     git(root, "checkout", "--quiet", "-b", f"run/{RUN_ID}")
     (root / "params.yaml").write_text(yaml.safe_dump({"_compose": {"profile": "wan-14b"}}), encoding="utf-8")
-    ids = [sha256_bytes(f"clip {number}".encode()) for number in range(CLIPS)]
+    ids = [clip_id(f"video-{number // 4}", *section(number)) for number in range(CLIPS)]
     _write_clips(root, ids)
     rng = np.random.default_rng(0)
     for stage, count in (("stage1", rows // 2), ("stage2", rows - rows // 2)):
@@ -57,6 +58,12 @@ def make_run(folder: Path, rows: int) -> tuple[Run, str]:
     commit = git(root, "rev-parse", "main")
     times = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
     return Run(RUN_ID, "scale", "nobody", commit, (), *times, [StageOutcome("stage1", "done")]), ids[1]
+
+
+def section(number: int) -> tuple[int, int]:
+    """First and last millisecond of a clip; four lie in one video."""
+    start = 5000 * (number % 4)
+    return start, start + 5000
 
 
 def _write_clips(root: Path, ids: list[str]) -> None:
@@ -68,6 +75,8 @@ def _write_clips(root: Path, ids: list[str]) -> None:
         "source_sha256": [sha256_bytes(f"source {number // 4}".encode()) for number in range(CLIPS)],
         "clip_sha256": [sha256_bytes(f"bytes {number}".encode()) for number in range(CLIPS)],
         "person_id": [sha256_bytes(f"person {number}".encode()) for number in people],
+        "start_ms": [section(number)[0] for number in range(CLIPS)],
+        "end_ms": [section(number)[1] for number in range(CLIPS)],
         "rights": ["CC-BY-NC-4.0"] * CLIPS,
     }
     schema = arrow_schema(Clip)
@@ -125,15 +134,16 @@ def measure(rows: int) -> dict[str, float]:
 
 
 def verify(root: Path) -> None:
-    """What `tavr verify` does with the closure: the table's digest, its tree, and the record's root."""
+    """What `tavr verify` does with the closure of a run, from git to the root in its record."""
     from tavr_lineage.candidates import open_finished
     from tavr_lineage.closure import read_consumption
-    from tavr_lineage.subjects import subject_tree
+    from tavr_lineage.evidence_tables import DATABASE, write_closure
+    from tavr_lineage.verification_content import check_closure
+    from tavr_lineage.verification_log import Promoted
 
     found = open_finished(root, RUN_ID)
-    table = read_consumption(root, found.commit, found.record)
-    assert table.schema.names == arrow_schema(Consumption).names
-    assert subject_tree(table).tree.root == found.record["consumption"]["subjects"]["merkle_root"]
+    files = {DATABASE: write_closure(read_consumption(root, found.commit, found.record))}
+    check_closure(files, cast("Promoted", SimpleNamespace(record=found.record)))
 
 
 def main() -> None:
