@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -264,8 +263,10 @@ def test_outside_a_repository_nothing_starts(tmp_path: Path) -> None:
     assert "no git repository; clone the project with git and run there" in output
 
 
-def test_the_code_that_runs_is_the_worktrees_own(toy: Path) -> None:
+def test_the_code_that_runs_is_the_worktrees_own(toy: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package installed editable from the main checkout is run from the worktree, in an environment of its own."""
+    uv = find_uv(root)
+    monkeypatch.setenv("UV", uv)
     package = toy / "packages/toypkg"
     (package / "toypkg").mkdir(parents=True)
     (package / "pyproject.toml").write_text(
@@ -286,8 +287,6 @@ def test_the_code_that_runs_is_the_worktrees_own(toy: Path) -> None:
         file.write("/.venv/\n/uv.lock\n/value.txt\n*.egg-info/\n")
     git(toy, "add", "-A")
     git(toy, "commit", "--quiet", "-m", "package")
-    uv = shutil.which("uv")
-    assert uv is not None
     subprocess.run([uv, "sync", "--all-packages", "--offline", "--quiet"], cwd=toy, check=True, env=bare_uv(toy))
     git(toy, "checkout", "--quiet", "-b", "other")
     (package / "toypkg/__init__.py").write_text("VALUE = 'branch'\n")

@@ -99,6 +99,8 @@ def live_twice(root: Path, disk: str, room: int, command: list[str], workers: in
 def checkout(root: Path) -> Path:
     """Four files, their lock and params.yaml: what the stage `sources` reads."""
     (root / "files").mkdir(parents=True)
+    (root / "audit").mkdir()
+    (root / "audit/withdrawn.jsonl").touch()
     rows = []
     for name in NAMES:
         data = random.Random(name).randbytes(BYTES)

@@ -46,6 +46,8 @@ def prepare(root: Path, repository: Path, takes: dict[str, float], *overrides: s
     (root / "data").mkdir(parents=True)
     (root / "data/weights").symlink_to(repository / "packages/synthetic/zoo")
     (root / "person.key").write_text("a key\n")
+    (root / "audit").mkdir()
+    (root / "audit/withdrawn_faces.jsonl").touch()
     folder, sources = root / "data/sources", []
     for name, start in takes.items():
         path = folder / f"media/{name}.mp4"
