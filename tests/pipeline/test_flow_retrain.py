@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tavr_flows.worktree import find_uv
 
 from .toy import STAGES, bare_environment, change, git, write_toy
 
