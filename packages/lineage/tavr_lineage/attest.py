@@ -7,10 +7,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
+from securesystemslib.exceptions import VerificationError as NotSignedError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tavr_records.atomic import write_bytes
-from tavr_records.errors import InputError
+from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json, sha256_bytes
 
 from tavr_lineage.keys import PublicKey, SigningKey
@@ -91,13 +91,25 @@ def open_sealed(data: bytes, keys: Sequence[PublicKey | SigningKey], where: str)
     try:
         envelope = Envelope.from_dict(json.loads(data))
         envelope.verify([key_for_envelopes(key) for key in keys], 1)
-    except VerificationError as error:
+    except NotSignedError as error:
         raise InputError(f"{where}: signed by none of the known keys; do not trust it") from error
-    except (json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         if not keys:
             raise InputError(f"{where}: no key is known that could have signed it") from error
         raise InputError(f"{where}: not a DSSE envelope ({error!r}); take it from the run's commit") from error
     return envelope.payload
+
+
+def verify_sealed(data: bytes, keys: Sequence[PublicKey | SigningKey], where: str) -> bytes:
+    """As `open_sealed`, for what was fetched or is being verified.
+
+    Raises:
+        VerificationError: not an envelope, or not signed by one of `keys`.
+    """
+    try:
+        return open_sealed(data, keys, where)
+    except InputError as error:
+        raise VerificationError(str(error)) from error
 
 
 def signer_of_envelopes(key: SigningKey) -> CryptoSigner:

@@ -17,7 +17,7 @@ from tavr_records.ids import sha256_file
 from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.clock import now
 from tavr_lineage.git import GitError, git_bytes, repository_root
-from tavr_lineage.keys import SigningKey, signing_key
+from tavr_lineage.keys import PublicKey, SigningKey, signing_key
 from tavr_lineage.log import append, open_log
 from tavr_lineage.pointers import Pointer, read_pointer
 from tavr_lineage.policy import POLICY, read_policy
@@ -53,6 +53,11 @@ class Reader:
     key: SigningKey
     trusted: Sequence[str]
     checkout: Path | None
+
+    @property
+    def keys(self) -> list[PublicKey]:
+        """The trusted keys."""
+        return [PublicKey(line) for line in self.trusted]
 
 
 def find_reader(folder: Path, trusted_file: Path | None = None) -> Reader:
@@ -109,7 +114,7 @@ def pull(storage: Storage, name: str, out: Path, reader: Reader, progress: Progr
     version = pointer.version if pointer is not None else wanted
     manifest, manifest_sha256 = read_manifest(storage, artifact, version)
     where = storage.url(f"{artifact}/{version}")
-    check_manifest(manifest, artifact, version, reader.trusted, where)
+    check_manifest(manifest, artifact, version, reader.keys, where)
     if pointer is not None and (pointer.commit, pointer.record_sha256) != (manifest.commit, manifest.record_sha256):
         raise VerificationError(f"{where}: the pointer of {stage} and the manifest name different commits or records")
     _check_registry(reader, manifest.tags, where)
@@ -135,7 +140,7 @@ def _receive(  # noqa: PLR0913 - what a pull is made of
     small = {
         path: (partial / path).read_bytes() for path in (RECORD, ATTESTATION, PARAMS) if (partial / path).is_file()
     }
-    check_contents(manifest, small, reader.trusted, storage.url(f"{told.artifact}/{told.version}"))
+    check_contents(manifest, small, reader.keys, storage.url(f"{told.artifact}/{told.version}"))
     receipt, data = make_receipt(told, reader.key)
     write_bytes(partial / RECEIPT, data)
     leave_receipt(storage, receipt, data)
@@ -230,7 +235,7 @@ def _follow(storage: Storage, artifact: str, stage: str, out: Path, reader: Read
     where = storage.url(f"{artifact}/stages/{stage}.json")
     if pointer is None:
         raise InputError(f"{where}: nothing is published for {stage}; `tavr publish VERSION` does that")
-    check_pointer(pointer, artifact, stage, reader.trusted, where)
+    check_pointer(pointer, artifact, stage, reader.keys, where)
     _check_registry(reader, {pointer.tag: pointer.tag_object}, where)
     if reader.checkout is not None:
         newest = max(

@@ -17,11 +17,10 @@ from typing import Any, cast
 from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json
 
-from tavr_lineage.attest import seal
+from tavr_lineage.attest import seal, verify_sealed
 from tavr_lineage.clock import now
-from tavr_lineage.keys import SigningKey
+from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.storage import Storage, list_objects, read_object, write_object
-from tavr_lineage.tag_objects import open_envelope
 
 PAYLOAD_TYPE = "application/vnd.tavr.receipt+json"
 RECEIPT = "receipt.json"
@@ -124,7 +123,9 @@ def open_receipt(data: bytes, where: str) -> Receipt:
     typed = all(type(value) is (int if name in _NUMBERS else str) for name, value in document.items())
     if not typed or receipt.schema_version != SCHEMA_VERSION or canonical_json(document) != payload:
         raise VerificationError(f"{where}: not a receipt (another schema version or type, or not canonical JSON)")
-    open_envelope(data, [receipt.public_key], where)
+    if not receipt.public_key.startswith("ssh-ed25519 "):
+        raise VerificationError(f"{where}: {receipt.public_key[:40]!r}: no ed25519 key")
+    verify_sealed(data, [PublicKey(receipt.public_key)], where)
     return receipt
 
 

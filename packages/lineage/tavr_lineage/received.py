@@ -14,12 +14,13 @@ from typing import Any, cast
 import yaml
 from tavr_records.errors import InputError, VerificationError
 
-from tavr_lineage.attest import ATTESTATION, PAYLOAD_TYPE
+from tavr_lineage.attest import ATTESTATION, PAYLOAD_TYPE, verify_sealed
+from tavr_lineage.keys import PublicKey
 from tavr_lineage.pointers import Pointer
 from tavr_lineage.published_manifest import Manifest
 from tavr_lineage.record import RECORD, parse_record
 from tavr_lineage.release import PARAMS
-from tavr_lineage.tag_objects import TagObject, open_envelope, open_tag
+from tavr_lineage.tag_object import TagObject, open_tag
 
 # Files that the record does not name: itself, what signs it, and the parameters, which it repeats.
 _BESIDE = (RECORD, ATTESTATION, PARAMS, "model.sig")
@@ -27,13 +28,13 @@ _VERSION = re.compile(r"v\d+\.\d+\.\d+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def check_pointer(pointer: Pointer, artifact: str, stage: str, keys: Sequence[str], where: str) -> None:
+def check_pointer(pointer: Pointer, artifact: str, stage: str, keys: Sequence[PublicKey], where: str) -> None:
     """Hold a pointer against the signed tag it carries.
 
     Raises:
         VerificationError: it differs from the tag, or the tag is signed by no trusted key.
     """
-    tag = open_tag(pointer.tag_object, keys, where)
+    tag = open_tag(pointer.tag_object.encode(), keys, f"{where}: tag {pointer.tag}")
     found = {
         "tag": pointer.tag,
         "commit": pointer.commit,
@@ -51,7 +52,7 @@ def check_pointer(pointer: Pointer, artifact: str, stage: str, keys: Sequence[st
         raise VerificationError(f"{where}: {pointer.tag} is no assignment {pointer.counter} of {artifact} to {stage}")
 
 
-def check_manifest(manifest: Manifest, artifact: str, version: str, keys: Sequence[str], where: str) -> TagObject:
+def check_manifest(manifest: Manifest, artifact: str, version: str, keys: Sequence[PublicKey], where: str) -> TagObject:
     """Hold a manifest's head against its signed tag, and its paths against each other.
 
     Raises:
@@ -63,7 +64,7 @@ def check_manifest(manifest: Manifest, artifact: str, version: str, keys: Sequen
     )
     if _VERSION.fullmatch(version) is None or set(manifest.tags) != {name}:
         raise VerificationError(f"{where}: names the tags {sorted(manifest.tags)}, not {name}")
-    tag = open_tag(manifest.tags[name], keys, where)
+    tag = open_tag(manifest.tags[name].encode(), keys, f"{where}: tag {name}")
     found = {"tag": name, "commit": manifest.commit, "record_sha256": manifest.record_sha256}
     _compare(found, {"tag": tag.name, "commit": tag.commit, "record_sha256": tag.facts.get("record-sha256")}, where)
     seen: set[str] = set()
@@ -93,13 +94,13 @@ def check_path(path: str, where: str) -> None:
         raise VerificationError(f"{where}: {path!r} is no plain path below the folder")
 
 
-def check_contents(manifest: Manifest, small: Mapping[str, bytes], keys: Sequence[str], where: str) -> None:
+def check_contents(manifest: Manifest, small: Mapping[str, bytes], keys: Sequence[PublicKey], where: str) -> None:
     """Hold the manifest's files against the record, and record and attestation against each other.
 
     Args:
         manifest: whose files were all held against their sha256 already.
         small: bytes of record.json, attestation.json and params.yaml.
-        keys: public key lines that may sign attestations.
+        keys: that may sign attestations.
         where: starts every message.
 
     Raises:
@@ -130,8 +131,8 @@ def _named_files(record: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"data/weights/{weight['path']}": weight["sha256"] for weight in record["weights"]}
 
 
-def _check_attestation(data: bytes, digests: Mapping[str, str], keys: Sequence[str], where: str) -> None:
-    payload = open_envelope(data, keys, where)
+def _check_attestation(data: bytes, digests: Mapping[str, str], keys: Sequence[PublicKey], where: str) -> None:
+    payload = verify_sealed(data, keys, where)
     try:
         statement = cast("dict[str, Any]", json.loads(payload))
         subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}

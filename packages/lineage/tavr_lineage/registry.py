@@ -4,7 +4,6 @@ The audit log is what counts: a stage is held by the version that the log's last
 that line names must be there, signed by its key, at its commit. A tag without a line moves nothing.
 """
 
-import json
 import re
 import shutil
 import time
@@ -19,12 +18,10 @@ from tavr_records.ids import canonical_json
 from tavr_lineage.git import GitError, git, git_bytes, resolve
 from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.log import Log, open_log
-from tavr_lineage.sshsig import BEGIN, verify_signature
+from tavr_lineage.tag_object import TAG_PAYLOAD_TYPE, open_tag
 
 MOVES = ("promoted", "rolled back")
 """Events of the log that let a version hold a stage."""
-TAG_PAYLOAD_TYPE = "application/vnd.tavr.tag+json"
-_SEALED = re.compile(r"^dsse: (\{.*\})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -210,37 +207,10 @@ def verify_tag(root: Path, name: str, key: PublicKey | SigningKey) -> str:
     Raises:
         VerificationError: not signed by the key, or signed for another tag, commit or message.
     """
-    raw = git_bytes(root, "cat-file", "tag", name)
-    head, _, body = raw.partition(b"\n\n")
-    headers = dict(line.split(" ", 1) for line in head.decode().splitlines())
-    commit = git(root, "rev-parse", f"{name}^{{commit}}")
-    if (headers.get("tag"), headers.get("object")) != (name, commit):
-        raise VerificationError(f"tag {name}: its signature was made for another tag, commit or message")
-    found = _SEALED.search(body.decode(errors="replace"))
-    if found is None:
-        _verify_ssh(raw, name, key)
-        return "ssh"
-    from tavr_lineage.attest import open_sealed
-
-    try:
-        told = json.loads(open_sealed(found[1].encode(), [key], f"tag {name}"))
-    except InputError as error:
-        raise VerificationError(str(error)) from error
-    facts = tag_facts(root, name)
-    facts.pop("key", None)
-    if (told["tag"], told["commit"], told["facts"]) != (name, commit, facts):
-        raise VerificationError(f"tag {name}: its signature was made for another tag, commit or message")
-    return "dsse"
-
-
-def _verify_ssh(raw: bytes, name: str, key: PublicKey | SigningKey) -> None:
-    message, mark, rest = raw.partition(BEGIN.encode())
-    try:
-        signer = verify_signature((mark + rest).decode("ascii", errors="replace"), message, "git")
-    except VerificationError as error:
-        raise VerificationError(f"tag {name}: {error}") from error
-    if signer.fingerprint != key.fingerprint:
-        raise VerificationError(f"tag {name}: signed by {signer.fingerprint}, not by {key.fingerprint}")
+    tag = open_tag(git_bytes(root, "cat-file", "tag", name), [key], f"tag {name}")
+    if tag.name != name:
+        raise VerificationError(f"tag {name}: its signature was made for another tag, {tag.name}")
+    return tag.how
 
 
 def _tag_second(root: Path) -> int:

@@ -72,7 +72,9 @@ def verify_signature(armored: str, message: bytes, namespace: str) -> PublicKey:
     try:
         _verify(found, signed)
     except InvalidSignature as error:
-        raise VerificationError(f"the signature of {found.key.fingerprint} does not fit what is signed") from error
+        raise VerificationError(
+            f"{found.key.fingerprint}: its signature was made for something else, it does not fit what is signed"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise VerificationError(f"a signature that cannot be checked ({error})") from error
     return found.key

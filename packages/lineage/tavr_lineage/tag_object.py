@@ -1,54 +1,94 @@
-"""A git tag object by its raw bytes (`git cat-file tag NAME`): whom it names, what it says, who signed it."""
+"""A git tag object by its raw bytes (`git cat-file tag NAME`), without a repository: what it says and who signed it."""
 
 import json
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from tavr_records.errors import InputError, VerificationError
+from tavr_records.errors import VerificationError
+from tavr_records.ids import canonical_json
 
-from tavr_lineage.attest import open_sealed
-from tavr_lineage.keys import PublicKey
-from tavr_lineage.registry import TAG_PAYLOAD_TYPE
-from tavr_lineage.sshsig import BEGIN, verify_signature
+from tavr_lineage.keys import PublicKey, SigningKey
+from tavr_lineage.sshsig import BEGIN, END, verify_signature
 
-_SEALED = re.compile(r"^dsse: (\{.*\})$", re.MULTILINE)
+TAG_PAYLOAD_TYPE = "application/vnd.tavr.tag+json"
+_FORM = re.compile(
+    r"object (?P<commit>[0-9a-f]{40})\ntype commit\ntag (?P<name>[^\n]+)\ntagger [^\n]+\n\n"
+    r"(?P<title>[^\n]*)\n\n(?P<message>.*)",
+    re.DOTALL,
+)
+_ARMORED = re.compile(rf"{BEGIN}\n[A-Za-z0-9+/=\n]+\n{END}\n".encode())
 
 
-def check_tag_object(raw: bytes, name: str, commit: str, key: PublicKey) -> dict[str, str]:
-    """The `field: value` lines of a tag that points to `commit` and is signed by `key`.
+@dataclass(frozen=True)
+class TagObject:
+    """What a signed tag says.
+
+    Attributes:
+        name: of the tag.
+        commit: it points to.
+        title: its first line.
+        facts: the `field: value` lines below it, the key's among them.
+        signer: fingerprint of the key that signed it.
+        how: `ssh`, or `dsse` for a tag made where git could not sign.
+    """
+
+    name: str
+    commit: str
+    title: str
+    facts: Mapping[str, str]
+    signer: str
+    how: Literal["ssh", "dsse"]
+
+
+def open_tag(raw: bytes, keys: Sequence[PublicKey | SigningKey], where: str) -> TagObject:
+    """Read a tag that one of `keys` signed; `where` starts every message.
 
     Raises:
-        VerificationError: another tag, a moved one, or one that the key did not sign.
+        VerificationError: no annotated tag of a commit, not signed, or not by that one of `keys` which it names.
     """
     body, mark, armored = raw.partition(BEGIN.encode())
-    head, _, message = body.decode().partition("\n\n")
-    headers = dict(line.split(" ", 1) for line in head.split("\n"))
-    if headers.get("tag") != name or headers.get("type") != "commit" or headers.get("object") != commit:
-        where = str(headers.get("object"))[:12]
-        raise VerificationError(f"tag {name}: points to {where}, not to the promoted commit")
-    facts = dict(line.split(": ", 1) for line in message.split("\n") if ": " in line and not line.startswith("dsse: "))
-    sealed = _SEALED.search(message)
     try:
-        if mark:
-            signer = verify_signature((mark + armored).decode("ascii"), body, "git").fingerprint
-        elif sealed is not None:
-            _check_sealed(sealed[1], name, commit, facts, key)
-            signer = key.fingerprint
-        else:
-            signer = "nobody"
-    except (VerificationError, InputError, UnicodeDecodeError) as error:
-        raise VerificationError(f"tag {name}: {error}") from error
-    if signer != key.fingerprint:
-        raise VerificationError(f"tag {name}: signed by {signer}, not by the key of its line, {key.fingerprint}")
-    return facts
+        form = _FORM.fullmatch(body.decode())
+    except UnicodeDecodeError:
+        form = None
+    if form is None:
+        raise VerificationError(f"{where}: not an annotated tag of a commit, with a title and facts")
+    facts = dict(line.split(": ", 1) for line in form["message"].split("\n") if ": " in line)
+    sealed = facts.pop("dsse", None)
+    if not mark and sealed is None:
+        raise VerificationError(f"{where}: is not signed")
+    named = facts.get("key")
+    key = next((key for key in keys if key.fingerprint == named), None)
+    if key is None:
+        raise VerificationError(f"{where}: signed by {named}, which is none of the trusted keys")
+    how = "ssh" if mark else "dsse"
+    tag = TagObject(form["name"], form["commit"], form["title"], facts, key.fingerprint, how)
+    if mark:
+        _check_ssh(body, mark + armored, key, where)
+    else:
+        _check_sealed(tag, str(sealed), key, where)
+    return tag
 
 
-def _check_sealed(text: str, name: str, commit: str, facts: dict[str, str], key: PublicKey) -> None:
-    """A tag made where git could not sign: tag, commit and facts lie sealed in its message."""
-    document: dict[str, Any] = json.loads(text)
-    if document["payloadType"] != TAG_PAYLOAD_TYPE:
-        raise VerificationError(f"its seal is of type {document['payloadType']!r}")
-    told = json.loads(open_sealed(text.encode(), [key], "its seal"))
-    said = {field: value for field, value in facts.items() if field != "key"}
-    if (told["tag"], told["commit"], told["facts"]) != (name, commit, said):
-        raise VerificationError("its signature was made for another tag, commit or message")
+def _check_ssh(body: bytes, armored: bytes, key: PublicKey | SigningKey, where: str) -> None:
+    if _ARMORED.fullmatch(armored) is None:
+        raise VerificationError(f"{where}: its signature cannot be read")
+    try:
+        signer = verify_signature(armored.decode("ascii"), body, "git")
+    except VerificationError as error:
+        raise VerificationError(f"{where}: {error}") from error
+    if signer.public != key.public:
+        raise VerificationError(f"{where}: signed by {signer.fingerprint}, not by the key it names, {key.fingerprint}")
+
+
+def _check_sealed(tag: TagObject, sealed: str, key: PublicKey | SigningKey, where: str) -> None:
+    """A tag made where git could not sign carries what it says in an envelope of its own."""
+    from tavr_lineage.attest import verify_sealed  # seconds of import, wanted for such a tag alone
+
+    facts = {field: value for field, value in tag.facts.items() if field != "key"}
+    expected = {"tag": tag.name, "commit": tag.commit, "title": tag.title, "facts": facts}
+    told = verify_sealed(sealed.encode(), [key], where)
+    if told != canonical_json(expected) or json.loads(sealed)["payloadType"] != TAG_PAYLOAD_TYPE:
+        raise VerificationError(f"{where}: its signature was made for another tag, commit or message")
