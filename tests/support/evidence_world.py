@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tavr_lineage.closure import Consumption
 from tavr_lineage.evidence_tables import write_closure, write_licences
 from tavr_lineage.subjects import subject_tree
+from tavr_lineage.withdrawal_policy import ALWAYS_KEPT, DECIDED
 from tavr_records.ids import canonical_json, clip_id, sha256_bytes
 from tavr_records.manifest import arrow_schema
 
@@ -98,6 +99,10 @@ def policy_text(**target: Any) -> bytes:
         "schema_version": 1, "artifact": "tavr", "required_stages": list(ORDER), "required_checks": list(CHECKED),
         "reviewed_splits": ["benchmark"], "benchmark": benchmark, "targets": {"dev": {**dev, **target}},
         "profile_reviews": {"tiny": ["ground-truth/automatic"]},
+        "withdrawal": {
+            "purge": dict.fromkeys(DECIDED, True), "keep_reasons": dict.fromkeys(ALWAYS_KEPT, "proof"),
+            "face_match": {"enabled": False, "least_similarity": 0.6},
+        },
     }  # fmt: skip
     return yaml.safe_dump(policy).encode()
 

@@ -61,6 +61,7 @@ def test_a_promotion_lies_in_the_bucket_under_plain_names(finish: Finish, checko
         "tavr/v0.0.1/files/attestation.json",
         "tavr/v0.0.1/files/data/stage3/model/model.safetensors",
         "tavr/v0.0.1/files/data/weights/vae/model.safetensors",
+        "tavr/v0.0.1/files/model.sig",
         "tavr/v0.0.1/files/params.yaml",
         "tavr/v0.0.1/files/record.json",
         "tavr/v0.0.1/manifest.json",
@@ -72,7 +73,7 @@ def test_a_promotion_lies_in_the_bucket_under_plain_names(finish: Finish, checko
     pointer = read_pointer(storage(), "tavr", "dev")
     assert pointer is not None
     assert (pointer.version, pointer.tag, pointer.counter, pointer.previous) == ("v0.0.1", "tavr#dev#1", 1, "")
-    assert done.verified == {"read back": 5}
+    assert done.verified == {"read back": 6}
     assert done.sent == done.bytes
     entry = read_log(checkout)[-1]
     assert (entry["event"], entry["record_sha256"], entry["tags"]) == (

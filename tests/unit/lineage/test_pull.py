@@ -69,7 +69,7 @@ def test_a_stage_and_a_version_arrive_verified_with_a_receipt(
     done = pull(need_storage(), "tavr@dev", tmp_path / "model", stranger, lambda *told: seen.append(told))
     files = {path.relative_to(done.folder).as_posix() for path in done.folder.rglob("*") if path.is_file()}
     weights = {MODEL, "data/weights/vae/model.safetensors"}
-    assert files == weights | {"params.yaml", "record.json", "attestation.json", "receipt.json"}
+    assert files == weights | {"params.yaml", "record.json", "attestation.json", "model.sig", "receipt.json"}
     assert (done.folder / "data/weights/vae/model.safetensors").read_bytes() == PRETRAINED
     assert seen[-1][1] == seen[-1][2]
     receipt = open_receipt((done.folder / "receipt.json").read_bytes(), "receipt")

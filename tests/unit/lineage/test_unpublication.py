@@ -40,6 +40,7 @@ def test_everything_of_a_version_goes_and_the_rest_stays(
         "v0.0.1/files/data/stage3/model/model.safetensors",
         "v0.0.1/files/data/weights/vae/model.safetensors",
         "v0.0.1/files/half",
+        "v0.0.1/files/model.sig",
         "v0.0.1/files/params.yaml",
         "v0.0.1/files/record.json",
         "v0.0.1/manifest.json",
