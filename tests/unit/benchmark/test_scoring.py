@@ -72,6 +72,6 @@ def test_a_generation_that_fails_is_not_remembered(world, tmp_path):
     assert [path for path in (tmp_path / "memo").rglob("*") if path.is_file()] == []
     world.broken = set()
     entry = scorer.run(*arguments)
-    assert sorted(path.name for path in entry.iterdir()) == ["clip.mp4", "score.json"]
+    assert sorted(path.name for path in entry.iterdir()) == ["clip.mp4", "key.json", "score.json"]
     assert scorer.run(*arguments) == entry
     assert world.generated == [("ours", "person-0")]
