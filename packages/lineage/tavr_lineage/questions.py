@@ -112,7 +112,10 @@ def prove_subject(root: Path, model: str, asked: str) -> dict[str, Any]:
     found = open_finished(root, model)
     with open_index(root, artifact_name(root)) as database:
         subject = find_subject(database, asked)
-    tree = subject_tree(read_consumption(root, found.commit, found.record))
+    table = read_consumption(root, found.commit, found.record)
+    if subject.kind == "person" and subject.value in set(table["identity"].to_pylist()):
+        raise InputError(f"{asked!r}: a group of faces of one run, which nothing proves; name a person id of its rows")
+    tree = subject_tree(table)
     told = {"run": found.run_id, "record_sha256": found.record_sha256, "root": tree.tree.root}
     return tree.prove(PROVEN[subject.kind], subject.value) | told
 
@@ -124,6 +127,7 @@ def find_subject(database: sqlite3.Connection, asked: str) -> Subject:
         InputError: as `who_used`.
     """
     named, _, rest = asked.partition(":")
+    named = next((kind for kind, leaf in PROVEN.items() if named == leaf), named)  # the evidence's names are ours too
     kinds = (named,) if rest and named in COLUMNS else tuple(COLUMNS)
     text = rest if kinds == (named,) else asked
     whole = {Subject(kind, text) for kind in kinds if _matches(database, kind, text, text)}

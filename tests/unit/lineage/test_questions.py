@@ -168,3 +168,6 @@ def test_a_proof_of_presence_and_one_of_absence(finish: Finish, checkout: Path) 
     outside = prove_subject(checkout, FIRST, "person:nobody-at-all")
     assert not check_proof(outside, pinned["merkle_root"], pinned["size"])
     assert "rows" not in outside
+    assert prove_subject(checkout, FIRST, f"person_id:{CLIPS[0].person_id}") == inside
+    with pytest.raises(InputError, match="a group of faces"):
+        prove_subject(checkout, FIRST, f"person:i-{CLIPS[0].person_id}")
