@@ -23,7 +23,7 @@ def print_uses(answer: "Answer") -> None:
     clips = f"{len(answer.clips)} clips" if len(answer.clips) != 1 else "1 clip"
     table = Table(title=f"{subject.kind} {subject.value} ({clips})", title_justify="left")
     for column in ("model", "holds", "stage", "clips", "samples", "steps", "if withdrawn"):
-        table.add_column(column, no_wrap=column == "model")
+        table.add_column(column, no_wrap=column != "model")
     for model in answer.models:
         name = " ".join((model.run_id, *model.versions))
         for number, use in enumerate(model.uses):

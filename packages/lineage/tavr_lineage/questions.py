@@ -113,7 +113,8 @@ def prove_subject(root: Path, model: str, asked: str) -> dict[str, Any]:
     with open_index(root, artifact_name(root)) as database:
         subject = find_subject(database, asked)
     table = read_consumption(root, found.commit, found.record)
-    if subject.kind == "person" and subject.value in set(table["identity"].to_pylist()):
+    people, faces = (set(table[name].to_pylist()) for name in ("person_id", "identity"))
+    if subject.kind == "person" and subject.value in faces - people:
         raise InputError(f"{asked!r}: a group of faces of one run, which nothing proves; name a person id of its rows")
     tree = subject_tree(table)
     told = {"run": found.run_id, "record_sha256": found.record_sha256, "root": tree.tree.root}
