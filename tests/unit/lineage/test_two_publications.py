@@ -57,6 +57,7 @@ def another_checkout(checkout: Path) -> Path:
     """A clone with the same key and no version yet: a colleague's machine."""
     other = checkout.parent / "other"
     git(checkout.parent, "clone", "--quiet", str(checkout), str(other))
+    git(other, "branch", "audit", "origin/audit")
     (other / ".git/tavr").mkdir()
     shutil.copy(signing_key(checkout).path, other / ".git/tavr/dev_ed25519")
     return other

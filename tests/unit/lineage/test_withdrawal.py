@@ -177,7 +177,7 @@ def test_receipts_of_pulls_make_a_model_deployed(finish: Finish, checkout: Path)
     promote(checkout, FIRST, "dev")
     finish(SECOND, gain=0.4)
     promote(checkout, SECOND, "dev")
-    append(checkout, "pulled", AT, {"version": "tavr@v0.0.1", "to": "avatar-host"})
+    append(checkout, "pulled", AT, {"version": "v0.0.1", "host": "avatar-host"})
     assert pulls(checkout, candidate.commit, ("v0.0.1",)) == ("avatar-host",)
     found = {
         one.run_id: one for one in find_affected(checkout, [Withdrawal("person_id", "person1", WHY, AT)], judge=False)
@@ -224,13 +224,14 @@ def test_clips_of_the_same_face_under_another_label_are_shown_to_a_human(finish:
 def test_the_time_to_a_compliant_candidate_is_on_the_record(
     finish: Finish, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    later = "2999-02-01T00:00:00Z"  # the log dates no line before the one above it
     finish(FIRST)
     promote(checkout, FIRST, "dev")
-    monkeypatch.setattr(letter, "now", lambda: AT)
+    monkeypatch.setattr(letter, "now", lambda: later)
     answer(checkout, Request("person", "person1", WHY), do_purge=False)
     (waiting,) = compliance_times(checkout)
-    assert (waiting.withdrawn_at, waiting.seconds_to_candidate, waiting.seconds_to_promotion) == (AT, None, None)
-    late = {"started_at": "2026-02-01T01:00:00Z", "finished_at": "2026-02-01T02:00:00Z"}
+    assert (waiting.withdrawn_at, waiting.seconds_to_candidate, waiting.seconds_to_promotion) == (later, None, None)
+    late = {"started_at": "2999-02-01T01:00:00Z", "finished_at": "2999-02-01T02:00:00Z"}
     finish(SECOND, gain=0.4, spoil=without(1), **late)
     promote(checkout, SECOND, "dev")
     (done,) = compliance_times(checkout)
