@@ -44,11 +44,13 @@ class MerkleTree:
 
 def merkle_tree(entries: Iterable[bytes]) -> MerkleTree:
     """The tree over `entries` in their order."""
-    levels = [tuple(leaf_hash(entry) for entry in entries)]
+    sha256 = hashlib.sha256  # leaf_hash and node_hash in place: a model has a million of them
+    levels = [tuple([sha256(b"\x00" + entry).digest() for entry in entries])]
     # Pairing neighbours and carrying an odd last node up gives the tree of RFC 6962, level by level.
     while len(levels[-1]) > 1:
         level = levels[-1]
-        paired = tuple(node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2))
+        pairs = zip(level[0::2], level[1::2], strict=False)
+        paired = tuple([sha256(b"\x01" + left + right).digest() for left, right in pairs])
         levels.append(paired + level[len(paired) * 2 :])
     return MerkleTree(tuple(levels))
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -68,7 +69,8 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
     """
     params = _read_params(root)
     ledgers = read_ledgers(root)
-    uses = {stage: count_uses(ledger) for stage, ledger in ledgers.items()}
+    with ThreadPoolExecutor() as pool:  # Arrow and numpy let go of the interpreter
+        uses = dict(zip(ledgers, pool.map(count_uses, ledgers.values()), strict=True))
     used, unknown = close_ledgers(root, uses)
     write_consumption(root, used)
     learnt = trained(used)
