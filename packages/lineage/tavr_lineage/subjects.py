@@ -37,23 +37,17 @@ class SubjectTree:
 
     Attributes:
         keys: `kind TAB value` of every subject, sorted.
-        rows: rows of all subjects as text, one subject after the other.
-        starts: where each subject's rows begin in `rows`, and the end.
+        leaves: the tree's entries, in the same order.
+        rows: the rows of the table as text.
+        places: the rows of all subjects, one subject after the other.
+        starts: where each subject's begin in `places`, and the end.
     """
 
     keys: tuple[bytes, ...]
+    leaves: tuple[bytes, ...]
     rows: pa.StringArray
+    places: NDArray[np.int64]
     starts: NDArray[np.int64]
-
-    @cached_property
-    def leaves(self) -> tuple[bytes, ...]:
-        """The tree's entries, in order."""
-        text, ends = _text(self.rows)
-        at = ends[self.starts].tolist()
-        return tuple(
-            key + b"\t" + hashlib.sha256(text[first:last]).hexdigest().encode()
-            for key, first, last in zip(self.keys, at[:-1], at[1:], strict=True)
-        )
 
     @cached_property
     def tree(self) -> MerkleTree:
@@ -72,7 +66,8 @@ class SubjectTree:
         at = bisect_left(self.keys, key)
         told = {"kind": kind, "value": value, "size": self.tree.size}
         if at < len(self.keys) and self.keys[at] == key:
-            rows = self.rows[int(self.starts[at]) : int(self.starts[at + 1])].to_pylist()
+            places = self.places[int(self.starts[at]) : int(self.starts[at + 1])]
+            rows = self.rows.take(pa.array(places)).to_pylist()
             return {**told, "rows": rows, "index": at, "path": self.tree.path(at)}
         left, right = (self._stand(place) if 0 <= place < len(self.keys) else None for place in (at - 1, at))
         return {**told, "left": left, "right": right}
@@ -89,15 +84,32 @@ def subject_tree(table: pa.Table) -> SubjectTree:
     """
     texts = row_texts(table)
     keys: list[bytes] = []
+    leaves: list[bytes] = []
     places: list[NDArray[np.int64]] = []
     counts: list[NDArray[np.int64]] = []
     for kind, columns in sorted(COLUMNS.items()):
         values, at, count = _group([table[column].combine_chunks() for column in columns])
-        keys += [f"{kind}\t{value}".encode() for value in values]
+        named = [f"{kind}\t{value}".encode() for value in values]
+        keys += named
+        leaves += _leaves(named, texts, at, count)
         places.append(at)
         counts.append(count)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return SubjectTree(tuple(keys), texts.take(pa.array(np.concatenate(places))), starts)
+    return SubjectTree(tuple(keys), tuple(leaves), texts, np.concatenate(places), starts)
+
+
+def _leaves(
+    keys: Sequence[bytes], texts: pa.StringArray, places: NDArray[np.int64], counts: NDArray[np.int64]
+) -> list[bytes]:
+    """The entries of one kind's subjects, whose rows stand at `places`, so many each."""
+    in_order = len(places) == len(texts) and bool((np.diff(places) == 1).all())  # the table is sorted by clip
+    text, ends = _text(texts if in_order else texts.take(pa.array(places)))
+    at = ends[np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)].tolist()
+    sha256 = hashlib.sha256
+    return [
+        key + b"\t" + sha256(text[first:last]).hexdigest().encode()
+        for key, first, last in zip(keys, at[:-1], at[1:], strict=True)
+    ]
 
 
 def _group(columns: Sequence[pa.StringArray]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
