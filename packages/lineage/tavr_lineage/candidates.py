@@ -54,14 +54,14 @@ def open_finished(root: Path, name: str) -> Finished:
     Raises:
         InputError: no such run, or a commit without a record.
     """
-    from tavr_lineage.record import RECORD
+    from tavr_lineage.record import RECORD, parse_record
 
     root = repository_root(root)
     commit = resolve_candidate(root, name, artifact_name(root))
-    record = read_record(root, commit)
-    if record is None:
+    data = read_file(root, commit, RECORD)
+    if data is None:
         raise InputError(f"{name}: commit {commit[:12]} carries no {RECORD}; name a finished run")
-    return Finished(commit, record, sha256_bytes(read_file(root, commit, RECORD) or b""))
+    return Finished(commit, parse_record(data, f"{commit[:12]}:{RECORD}"), sha256_bytes(data))
 
 
 def candidate_commits(root: Path, artifact: str) -> list[str]:
