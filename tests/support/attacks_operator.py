@@ -42,9 +42,7 @@ def attestation_of_another_key(tmp: Path) -> Attack:
 
 
 def forged_approval(tmp: Path) -> Attack:
-    files = World(approval_key=THIEF).files()
-    line = f"bea@example.org {Key(2).line}\n".encode()
-    return Attack({**files, "approvers": line}, "gate: .*approval: 0 of 1")
+    return Attack(World(approval_key=THIEF).files(), "gate: .*approval: 0 of 1")
 
 
 def approval_signed_for_git(tmp: Path) -> Attack:

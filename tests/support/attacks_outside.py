@@ -218,7 +218,7 @@ def policy_swapped_in_yaml_only(tmp: Path) -> Attack:
 
 def approvers_swapped(tmp: Path) -> Attack:
     line = f"bea@example.org {THIEF.line}\n".encode()
-    return Attack({**World().files(), "approvers": line}, "gate: .*approval: 0 of 1")
+    return Attack({**World().files(), "approvers": line}, "approvals: approvers, .*: not those of the promotion")
 
 
 def emptied_withdrawals(tmp: Path) -> Attack:

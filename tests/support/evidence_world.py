@@ -144,6 +144,7 @@ class World:
     tag_key: Key | None = None
     attestation_key: Key | None = None
     approval_key: Key = field(default_factory=lambda: Key(2))
+    approver_key: Key = field(default_factory=lambda: Key(2))  # the one that the operator's list of approvers names
     before: list[tuple[Key, str, Json]] = field(default_factory=list[tuple[Key, str, Json]])  # log entries
     after: list[tuple[Key, str, Json]] = field(default_factory=list[tuple[Key, str, Json]])
 
@@ -234,11 +235,12 @@ class World:
         facts = {"run": self.run, "record_sha256": digest, "attestation_sha256": sha256_bytes(attestation),
                  "policy_sha256": sha256_bytes(self.policy)}  # fmt: skip
         tags = ["tavr@v0.0.1", "tavr#dev#1"]
+        approvers = f'{self.approver} namespaces="tavr-approval" {self.approver_key.line}\n'.encode()
         promoted = {
             **facts, "target": "dev", "commit": commit, "policy_json_sha256": sha256_bytes(policy_json),
             "withdrawn_sha256": sha256_bytes(b"".join(lines[: len(self.judged)])), "version": "v0.0.1", "tags": tags,
             "approvals": [f"{self.approver} (ssh-signed)"], "actor": REQUESTER, "at": self.promoted_at,
-            "intervals": {"benchmark": self.interval(record)},
+            "intervals": {"benchmark": self.interval(record)}, "judges": {"approvers": sha256_bytes(approvers)},
         }  # fmt: skip
         self.spoil_promotion(promoted)
         genesis = (self.key, "key added", {"public_key": self.key.line, "use": "log", "at": "2026-01-01T00:00:00Z"})
@@ -249,7 +251,7 @@ class World:
             "policy.json": policy_json, "withdrawn.jsonl": b"".join(lines), "dvc.lock": b"schema: '2.0'\n",
             "params.yaml": yaml.safe_dump(record["params"]).encode(), "requirements.lock": b"numpy==2\n",
             "consumption.sqlite": write_closure(table_of(self.rows)), "licences.json": write_licences(record),
-            "approvers": f'{self.approver} namespaces="tavr-approval" {self.approval_key.line}\n'.encode(),
+            "approvers": approvers,
             **{f"verdicts/{stage}.json": told for stage, told in self.verdicts().items()},
             **{f"tags/{name}": self.tag(name, self.tag_commit or commit, facts) for name in tags},
         }  # fmt: skip

@@ -13,11 +13,11 @@ def _load(name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # judge.py imports verify.py by this name
+    sys.modules[name] = module  # judge.py imports the others by these names
     spec.loader.exec_module(module)
     return module
 
 
 AUDITOR = _load("verify")
-JUDGE = _load("judge")
 PROOF = _load("check_proof")
+JUDGE = _load("judge")

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from tavr_flows.runs import list_runs, read_summary
 from tavr_lineage.candidates import open_finished
-from tavr_lineage.case import rejection, withdrawn_inputs
+from tavr_lineage.case import rejection, withdrawn_clips
 from tavr_lineage.git import repository_root
 from tavr_lineage.log import open_log
 from tavr_lineage.policy import read_policy
@@ -67,7 +67,7 @@ def _version(root: Path, version: Version, held: dict[str, str]) -> dict[str, An
     found["holds"] = ", ".join(stage for stage, label in held.items() if label == version.label)
     try:
         candidate = open_finished(root, version.commit)
-        withdrawn = withdrawn_inputs(root, version.commit, candidate.record)
+        withdrawn = withdrawn_clips(root, version.commit, candidate.record)
         rejected = rejection(open_log(root), candidate.record_sha256)
     except (InputError, VerificationError) as error:
         return {**found, "against": str(error)}

@@ -14,7 +14,7 @@ from tavr_records.ids import clip_id
 from tavr_records.withdrawals import Withdrawal, find_withdrawn
 
 from tavr_lineage.candidates import Standing, candidate_commits, read_record, standings
-from tavr_lineage.closure import JUDGED, find_withdrawn_clips, parse_consumption
+from tavr_lineage.closure import JUDGED, find_withdrawn_clips, read_consumption
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
@@ -93,12 +93,16 @@ class Candidate:
 
 
 def candidates(root: Path) -> Iterator[Candidate]:
-    """Every run branch's and every version's candidate, each commit once."""
+    """Every run branch's and every version's candidate, each commit once.
+
+    Raises:
+        InputError: one's consumption table is not the one its record names.
+    """
     artifact = read_policy(root / POLICY).artifact
     for commit in candidate_commits(root, artifact):
         record = read_record(root, commit)
         if record is not None:
-            yield Candidate(commit, record, parse_consumption(read_file(root, commit, record["consumption"]["path"])))
+            yield Candidate(commit, record, read_consumption(root, commit, record))
 
 
 def find_affected(root: Path, withdrawals: Sequence[Withdrawal], judge: bool = True) -> list[Affected]:

@@ -18,7 +18,7 @@ from tavr_lineage.attest import ATTESTATION, open_sealed
 from tavr_lineage.candidate import tree_without_seal
 from tavr_lineage.candidates import Finished, open_finished
 from tavr_lineage.checkpoint import logged_checkpoints
-from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
+from tavr_lineage.closure import find_withdrawn_clips, find_withdrawn_subject, read_consumption
 from tavr_lineage.gate import Approval, Circumstances, Decision, judge
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.keys import PublicKey, SigningKey, signing_key
@@ -28,9 +28,11 @@ from tavr_lineage.outputs import find_mismatches
 from tavr_lineage.policy import POLICY, Policy, parse_policy
 from tavr_lineage.record import RECORD, parse_record
 from tavr_lineage.registry import MOVES, holder, tag_facts
-from tavr_lineage.timestamp import read_roots
+from tavr_lineage.timestamp import ROOTS, read_roots
 
 WITHDRAWN = "audit/withdrawn.jsonl"
+JUDGES = {"approvers": APPROVERS, "witnesses": WITNESSES, "timestamp-roots.pem": ROOTS}
+"""Whose signatures count: for each name in the evidence, the committed file."""
 REJECTED = "rejected"
 
 
@@ -84,10 +86,12 @@ def open_case(root: Path, candidate: str, target: str, approvals: Sequence[Appro
         log.trusted(), found.record, found.record_sha256, target, read_signers(root, APPROVERS)
     )
     witnesses, stamped = _witnessed(root, log, policy.artifact, _rests_on(log, found.record_sha256, target))
+    champion, gone = _champion(root, policy, target, found.commit)
     circumstances = Circumstances(
         target=target,
-        champion=_champion(root, policy, target, found.commit),
-        withdrawn=withdrawn_inputs(root, found.commit, found.record),
+        champion=None if gone else champion,
+        withdrawn_champion=gone,
+        withdrawn=withdrawn_clips(root, found.commit, found.record),
         mismatches=_mismatches(root, found, log),
         approvals=(*signed, *approvals),
         doubtful_approvals=doubtful,
@@ -124,10 +128,19 @@ def committed_policy(root: Path) -> CommittedPolicy:
     return CommittedPolicy(policy, sha256_bytes(data), sha256_bytes(canonical_json(yaml.safe_load(data))))
 
 
-def withdrawn_inputs(root: Path, commit: str, record: Mapping[str, Any]) -> list[str]:
-    """Clips that went into a candidate and are withdrawn by now, sorted."""
-    used = parse_consumption(read_file(root, commit, record["consumption"]["path"]))
-    return find_withdrawn_clips(used, read_withdrawals(root / WITHDRAWN))
+def committed_judges(root: Path) -> dict[str, str]:
+    """sha256 of each file of `JUDGES` that is committed, by its name in the evidence."""
+    found = {name: read_file(root, "HEAD", path) for name, path in JUDGES.items()}
+    return {name: sha256_bytes(data) for name, data in found.items() if data is not None}
+
+
+def withdrawn_clips(root: Path, commit: str, record: Mapping[str, Any]) -> list[str]:
+    """Clips that went into a candidate and are withdrawn by now, sorted.
+
+    Raises:
+        InputError: its consumption table is not the one its record names.
+    """
+    return find_withdrawn_clips(read_consumption(root, commit, record), read_withdrawals(root / WITHDRAWN))
 
 
 def rejection(log: Log, record_sha256: str) -> str:
@@ -167,15 +180,22 @@ def _seal_problems(root: Path, found: Finished, log: Log) -> list[str]:
     return problems
 
 
-def _champion(root: Path, policy: Policy, target: str, commit: str) -> dict[str, Any] | None:
-    """The record of the version that holds the target now, unless that is the candidate itself."""
+def _champion(
+    root: Path, policy: Policy, target: str, commit: str
+) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
+    """The record of the version that holds the target now, unless that is the candidate; what in it is withdrawn."""
     version = holder(root, policy.artifact, target)
     if version is None or version.commit == commit:
-        return None
+        return None, None
     data = read_file(root, version.commit, RECORD)
     if data is None or sha256_bytes(data) != tag_facts(root, version.name).get("record-sha256"):
         raise VerificationError(f"{version.name}: its commit's {RECORD} is not the one its tag names")
-    return parse_record(data, version.name)
+    record = parse_record(data, version.name)
+    withdrawals = read_withdrawals(root / WITHDRAWN)
+    subject = find_withdrawn_subject(read_consumption(root, version.commit, record), withdrawals)
+    if subject is None:
+        return record, None
+    return record, {"run": str(record["run"]["run_id"]), "kind": subject[0], "value": subject[1]}
 
 
 def _rests_on(log: Log, record_sha256: str, target: str) -> int:

@@ -115,6 +115,16 @@ def find_withdrawn_clips(table: pa.Table, withdrawals: Sequence[Withdrawal]) -> 
     return sorted({str(rows[at]["clip_id"]) for at in find_withdrawn(rows, withdrawals)})
 
 
+def find_withdrawn_subject(table: pa.Table, withdrawals: Sequence[Withdrawal]) -> tuple[str, str] | None:
+    """Kind and value of the first clip, person, source or file in the table that is withdrawn as a whole, if any."""
+    for item in withdrawals:
+        columns = [column for column in COLUMNS[item.kind] if column in table.column_names]
+        whole = item.start_ms is None or item.end_ms is None
+        if whole and any(pc.any(pc.equal(table[column], item.value)).as_py() for column in columns):
+            return item.kind, item.value
+    return None
+
+
 def trained(table: pa.Table) -> pa.Table:
     """The rows that the model learnt from, less those it was only judged by."""
     return table.filter(pc.not_equal(table["stage"], JUDGED))

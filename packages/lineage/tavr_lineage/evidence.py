@@ -14,14 +14,13 @@ import yaml
 from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json, sha256_bytes
 
-from tavr_lineage.allowed_signers import APPROVERS, WITNESSES
 from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.candidate import tree_without_seal
-from tavr_lineage.case import WITHDRAWN
+from tavr_lineage.case import JUDGES, WITHDRAWN
 from tavr_lineage.checkpoint import EVENT as CHECKPOINT
 from tavr_lineage.checkpoint import make_checkpoint
 from tavr_lineage.clock import now
-from tavr_lineage.closure import parse_consumption
+from tavr_lineage.closure import parse_consumption, read_consumption
 from tavr_lineage.evidence_tables import DATABASE, write_closure, write_licences
 from tavr_lineage.evidence_zip import read_zip
 from tavr_lineage.git import GitError, git, git_bytes, main_checkout, read_file, repository_root
@@ -32,14 +31,14 @@ from tavr_lineage.outputs import find_mismatches
 from tavr_lineage.policy import POLICY, Policy, read_policy
 from tavr_lineage.record import RECORD, parse_record
 from tavr_lineage.registry import MOVES, last_move
-from tavr_lineage.timestamp import ROOTS
+from tavr_lineage.subjects import subject_tree
 from tavr_lineage.verification import Demands, Verification, verify_evidence
+from tavr_lineage.verification_gate import CHAMPION_PROOF
 from tavr_lineage.verification_log import Promoted, write_keys
 from tavr_lineage.weights_folder import check_weights
 from tavr_lineage.withdrawal import withdrawn_inputs
 
 _COMMITTED = (RECORD, ATTESTATION, MODEL_SIGNATURE, "dvc.lock", "params.yaml", "requirements.lock")
-_JUDGES = {"approvers": APPROVERS, "witnesses": WITNESSES, "timestamp-roots.pem": ROOTS}
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def collect_evidence(root: Path, release: str) -> dict[str, bytes]:
     files = _of_commit(root, commit)
     record = parse_record(files[RECORD], f"{commit[:12]}:{RECORD}")
     table = _demand(root, commit, record["consumption"]["path"])
-    judged_by = _policy_of(root, str(promoted["policy_sha256"]))
+    judged_by = _version_of(root, str(POLICY), str(promoted["policy_sha256"]))
     files |= {
         "log.jsonl": log.data,
         "keys.json": write_keys(log),
@@ -105,8 +104,8 @@ def collect_evidence(root: Path, release: str) -> dict[str, bytes]:
             for stage in record["verdicts"]
         },
     }
-    found = {name: read_file(root, "HEAD", path) for name, path in _JUDGES.items()}
-    found |= {"champion.json": _champion(root, log, promoted), "checkpoint.json": _checkpoint(root, log, policy)}
+    found = _judges_of(root, promoted)
+    found |= {**_champion(root, log, promoted), "checkpoint.json": _checkpoint(root, log, policy)}
     return files | {name: data for name, data in found.items() if data is not None}
 
 
@@ -144,14 +143,21 @@ def _demand(root: Path, commit: str, path: str) -> bytes:
     return data
 
 
-def _policy_of(root: Path, digest: str) -> bytes:
-    """The policy file with this sha256, out of the history of all branches."""
-    history = git(root, "log", "--all", "--format=%H", "--", str(POLICY)).split()
+def _judges_of(root: Path, promoted: Mapping[str, Any]) -> dict[str, bytes | None]:
+    """Approvers, witnesses and roots as the promotion had them; as of today when its line names none."""
+    if "judges" not in promoted:
+        return {name: read_file(root, "HEAD", path) for name, path in JUDGES.items()}
+    return {name: _version_of(root, JUDGES[name], digest) for name, digest in promoted["judges"].items()}
+
+
+def _version_of(root: Path, path: str, digest: str) -> bytes:
+    """The committed file with this sha256, out of the history of all branches."""
+    history = git(root, "log", "--all", "--format=%H", "--", path).split()
     for commit in ("HEAD", *history):
-        data = read_file(root, commit, str(POLICY))
+        data = read_file(root, commit, path)
         if data is not None and sha256_bytes(data) == digest:
             return data
-    raise InputError(f"{POLICY}: no version in git has the sha256 {digest[:12]} that the promotion names; fetch all")
+    raise InputError(f"{path}: no version in git has the sha256 {digest[:12]} that the promotion names; fetch all")
 
 
 def _tag(root: Path, name: str) -> bytes:
@@ -161,13 +167,20 @@ def _tag(root: Path, name: str) -> bytes:
         raise InputError(f"tag {name}: the log names it and it is not here ({error}); fetch tags") from error
 
 
-def _champion(root: Path, log: Log, promoted: Mapping[str, Any]) -> bytes | None:
-    """The record of the version that held the target before."""
+def _champion(root: Path, log: Log, promoted: Mapping[str, Any]) -> dict[str, bytes]:
+    """The record of the version that held the target before; the proof that somebody in it had withdrawn."""
     moves = [e for e in log.trusted() if e["event"] in MOVES and e["seq"] < promoted["seq"]]
     held = [entry for entry in moves if entry["target"] == promoted["target"]]
     if not held or held[-1]["commit"] == promoted["commit"]:
-        return None
-    return _demand(root, held[-1]["commit"], RECORD)
+        return {}
+    commit = str(held[-1]["commit"])
+    found = {"champion.json": _demand(root, commit, RECORD)}
+    gone = promoted.get("withdrawn_champion")
+    if gone is not None:
+        record = parse_record(found["champion.json"], f"{commit[:12]}:{RECORD}")
+        proof = subject_tree(read_consumption(root, commit, record)).prove(gone["kind"], gone["value"])
+        found[CHAMPION_PROOF] = canonical_json(proof) + b"\n"
+    return found
 
 
 def _checkpoint(root: Path, log: Log, policy: Policy) -> bytes | None:

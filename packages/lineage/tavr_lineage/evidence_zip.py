@@ -31,6 +31,7 @@ MEMBERS = (
     "witnesses",
     "timestamp-roots.pem",
     "champion.json",
+    "champion_proof.json",
     "index.html",
     "verify.py",
     "judge.py",

@@ -29,7 +29,8 @@ class Circumstances:
 
     Attributes:
         target: the stage the candidate asks for.
-        champion: record of the version that holds the target stage now, None when none does.
+        champion: record of the version that holds the target stage now, None when none does or it is withdrawn.
+        withdrawn_champion: run, kind and value: that version, and what in it is withdrawn, so that it is no bar.
         withdrawn: clips of the candidate's ledger that have been withdrawn by now.
         mismatches: stored files that are missing or differ from the record, each as one line.
         approvals: for this candidate and target, verified.
@@ -41,6 +42,7 @@ class Circumstances:
 
     target: str
     champion: Record | None = None
+    withdrawn_champion: Mapping[str, str] | None = None
     withdrawn: Sequence[str] = ()
     mismatches: Sequence[str] = ()
     approvals: Sequence[Approval] = ()

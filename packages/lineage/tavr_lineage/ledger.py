@@ -38,7 +38,8 @@ def read_ledgers(root: Path) -> dict[str, pa.Table]:
         InputError: a ledger that cannot be read or lacks a column.
     """
     paths = sorted((root / "data").glob(f"*/{LEDGER}"))
-    return {path.parent.name: read_table(path, Consumed, ("step", "clip_ids", "used")) for path in paths}
+    columns = ("step", "clip_ids", "used")
+    return {path.parent.name: read_table(path, Consumed, columns, encoded=("clip_ids",)) for path in paths}
 
 
 def digest_ledger(root: Path, stage: str, ledger: pa.Table, uses: pa.Table) -> LedgerDigest:

@@ -19,10 +19,11 @@ from tavr_lineage.candidates import open_finished
 from tavr_lineage.case import (
     REJECTED,
     Case,
+    committed_judges,
     committed_policy,
     open_case,
     rejection,
-    withdrawn_inputs,
+    withdrawn_clips,
 )
 from tavr_lineage.clock import now
 from tavr_lineage.gate import Approval
@@ -110,7 +111,7 @@ def rollback(root: Path, target: str, label: str, reason: str) -> Promotion:
     }
     reasons = [
         f"withdrawal: withdrawn clip {clip[:12]} is in it"
-        for clip in withdrawn_inputs(root, version.commit, found.record)
+        for clip in withdrawn_clips(root, version.commit, found.record)
     ]
     reasons += [f"rejection: {told}" for told in (rejection(log, found.record_sha256),) if told]
     if reasons:
@@ -177,8 +178,9 @@ def actor(root: Path) -> str:
 def _facts(root: Path, case: Case) -> dict[str, Any]:
     """What the log says of a decision."""
     attestation = read_file(root, case.commit, ATTESTATION)
-    approvals = case.circumstances.approvals
+    approvals, gone = case.circumstances.approvals, case.circumstances.withdrawn_champion
     return {
+        **({"withdrawn_champion": dict(gone)} if gone else {}),
         "run": case.record["run"]["run_id"],
         "target": case.target,
         "commit": case.commit,
@@ -187,6 +189,7 @@ def _facts(root: Path, case: Case) -> dict[str, Any]:
         "policy_sha256": case.policy_sha256,
         "policy_json_sha256": case.policy_json_sha256,
         "withdrawn_sha256": case.withdrawn_sha256,
+        "judges": committed_judges(root),
         "approvals": [f"{approval.approver} ({approval.assurance})" for approval in approvals],
         "intervals": {rule: interval.facts() for rule, interval in sorted(case.decision.intervals.items())},
         "actor": actor(root),

@@ -114,6 +114,20 @@ def check_withdrawals(files: Files, promoted: Promoted, closure: pa.Table) -> tu
     return found, f"{len(lines)} withdrawals; {len(found)} consumed clips withdrawn since the promotion"
 
 
+def judged_withdrawals(data: bytes, digest: str) -> list[Withdrawal]:
+    """The withdrawals on the list when its sha256 was `digest`.
+
+    Raises:
+        VerificationError: the list does not begin with that one.
+    """
+    lines = data.splitlines(keepends=True)
+    for count in range(len(lines) + 1):
+        head = b"".join(lines[:count])
+        if sha256_bytes(head) == digest:
+            return parse_withdrawals(head.decode(), "withdrawn.jsonl")
+    raise VerificationError("withdrawn.jsonl: does not begin with the list that was judged; a line is gone")
+
+
 def _split(known: Sequence[Withdrawal], judged: int, at: str) -> tuple[list[Withdrawal], list[Withdrawal]]:
     """The withdrawals that count as from before a promotion at `at`, whose gate saw `judged` lines, and the others."""
     before = [index < judged or item.withdrawn_at < at for index, item in enumerate(known)]

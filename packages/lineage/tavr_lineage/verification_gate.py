@@ -11,16 +11,19 @@ from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_lineage.allowed_signers import parse_signers
 from tavr_lineage.approvals import EVENT as APPROVED
 from tavr_lineage.approvals import collect_approvals
-from tavr_lineage.case import REJECTED
+from tavr_lineage.case import JUDGES, REJECTED
 from tavr_lineage.checkpoint import logged_checkpoints
 from tavr_lineage.gate import Approval, Circumstances, Decision, judge
 from tavr_lineage.log import Log
 from tavr_lineage.policy import parse_policy
 from tavr_lineage.registry import MOVES
+from tavr_lineage.subjects import check_proof
 from tavr_lineage.timestamp import parse_roots
+from tavr_lineage.verification_content import judged_withdrawals
 from tavr_lineage.verification_log import Promoted, log_before, read_canonical
 
 Files = Mapping[str, bytes]
+CHAMPION_PROOF = "champion_proof.json"
 _FORM = " (form)"
 _EXACT = 1e-9
 
@@ -35,7 +38,10 @@ class Approvals:
 
 def check_approvals(files: Files, promoted: Promoted) -> tuple[Approvals, str]:
     """Who said yes to this record and target before its promotion; a signed yes needs a key of `approvers`."""
-    entry, signers = promoted.entry, parse_signers(files.get("approvers", b""), "approvers")
+    entry, present = promoted.entry, {name: sha256_bytes(files[name]) for name in JUDGES if name in files}
+    if entry.get("judges", present) != present:
+        raise VerificationError(f"{', '.join(JUDGES)}: not those of the promotion")
+    signers = parse_signers(files.get("approvers", b""), "approvers")
     good, doubtful = collect_approvals(
         promoted.before, promoted.record, str(entry["record_sha256"]), str(entry["target"]), signers
     )
@@ -86,7 +92,7 @@ def _compare(computed: Mapping[str, Mapping[str, Any]], logged: Mapping[str, Map
 
 
 def _champion(files: Files, promoted: Promoted) -> Mapping[str, Any] | None:
-    """The record of the version that held the target before, by the log."""
+    """The record of the version that held the target before, by the log; None when somebody in it had withdrawn."""
     moves = [entry for entry in promoted.before if entry["event"] in MOVES]
     held = [entry for entry in moves if entry["target"] == promoted.entry["target"]]
     if not held or held[-1]["commit"] == promoted.entry["commit"]:
@@ -94,7 +100,24 @@ def _champion(files: Files, promoted: Promoted) -> Mapping[str, Any] | None:
     known = {entry["record_sha256"] for entry in moves if entry["commit"] == held[-1]["commit"]}
     if sha256_bytes(files["champion.json"]) not in known:
         raise VerificationError("champion.json: not the record of the version that held the stage")
-    return read_canonical(files["champion.json"], "champion.json")
+    record, gone = read_canonical(files["champion.json"], "champion.json"), promoted.entry.get("withdrawn_champion")
+    if gone is None:
+        return record
+    _check_withdrawn(files, promoted, record, gone)
+    return None
+
+
+def _check_withdrawn(files: Files, promoted: Promoted, champion: Mapping[str, Any], gone: Mapping[str, str]) -> None:
+    """What the log says is withdrawn was in the champion, and on the list as it was judged."""
+    proof, told = read_canonical(files[CHAMPION_PROOF], CHAMPION_PROOF), champion["consumption"]["subjects"]
+    named = (proof["kind"], proof["value"], champion["run"]["run_id"])
+    if named != (gone["kind"], gone["value"], gone["run"]):
+        raise VerificationError(f"{CHAMPION_PROOF}: of another subject or champion than the log names")
+    if not check_proof(proof, told["merkle_root"], told["size"]):
+        raise VerificationError(f"{CHAMPION_PROOF}: proves that the champion did not use {gone['value']}")
+    judged = judged_withdrawals(files["withdrawn.jsonl"], str(promoted.entry["withdrawn_sha256"]))
+    if not any((line.kind, line.value, line.start_ms) == (gone["kind"], gone["value"], None) for line in judged):
+        raise VerificationError(f"withdrawn.jsonl: {gone['value']} was not withdrawn when the champion was passed over")
 
 
 def _rejection(promoted: Promoted) -> str:

@@ -19,8 +19,9 @@ from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.withdrawals import Withdrawal, find_withdrawn, read_withdrawals
 
+from tavr_lineage.candidates import read_record
 from tavr_lineage.certificate import read_certificates
-from tavr_lineage.closure import find_withdrawn_clips, parse_consumption
+from tavr_lineage.closure import find_withdrawn_clips, read_consumption
 from tavr_lineage.footprint import known_clips
 from tavr_lineage.git import GitError, common_directory, git, main_checkout, read_file, repository_root
 from tavr_lineage.inventory import shown
@@ -28,7 +29,6 @@ from tavr_lineage.keys import PublicKey, SigningKey
 from tavr_lineage.log import append, read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.promotion import actor
-from tavr_lineage.record import RECORD, parse_record
 
 WITHDRAWN = "audit/withdrawn.jsonl"
 _KINDS = {"clip": "clip_id", "person": "person_id", "source": "source_key"}
@@ -133,15 +133,15 @@ def withdrawn_inputs(root: Path, commit: str, keys: Sequence[PublicKey | Signing
     only certificates that one of them signed count.
 
     Raises:
-        InputError: with `keys`, a certificate that none of them signed.
+        InputError: the consumption table is not the one the record names; with `keys`, a certificate that none of
+            them signed.
     """
     root = repository_root(root)
     withdrawals = read_withdrawals(root / WITHDRAWN)
-    record = read_file(root, commit, RECORD)
-    table = parse_record(record, f"{commit[:12]}:{RECORD}")["consumption"]["path"] if record is not None else ""
-    used = parse_consumption(read_file(root, commit, table) if table else None)
-    clips = set(find_withdrawn_clips(used, withdrawals))
-    rows = {str(row["clip_id"]): row for row in used.to_pylist() if row["clip_id"] in clips} if clips else {}
+    record = read_record(root, commit)
+    used = read_consumption(root, commit, record) if record is not None else None
+    clips = set() if used is None else set(find_withdrawn_clips(used, withdrawals))
+    rows = {str(row["clip_id"]): row for row in used.to_pylist() if row["clip_id"] in clips} if used and clips else {}
     found = [
         WithdrawnInput("clip", name, min(line.withdrawn_at for line in withdrawals if line.covers(row)))
         for name, row in sorted(rows.items())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attacks_champion
 import attacks_container
 import attacks_operator
 import attacks_outside
@@ -27,6 +28,7 @@ ATTACKS: dict[str, Callable[[Path], Attack]] = {
     **attacks_outside.ATTACKS,
     **attacks_operator.ATTACKS,
     **attacks_container.ATTACKS,
+    **attacks_champion.ATTACKS,
 }
 
 
@@ -117,6 +119,13 @@ def test_a_champion_is_compared_again(tmp_path: Path) -> None:
     world = World(before=[(World().key, "promoted", former(weaker))], spoil_promotion=told)
     path = tmp_path / "evidence.zip"
     write_zip(path, {**world.files(), "champion.json": data})
+    attack = Attack({}, "")
+    assert [in_house(path, attack), stand_alone(path, attack)] == [(VERIFIED, "")] * 2
+
+
+def test_a_champion_in_which_somebody_withdrew_is_no_bar(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.zip"
+    write_zip(path, attacks_champion.passed_over())
     attack = Attack({}, "")
     assert [in_house(path, attack), stand_alone(path, attack)] == [(VERIFIED, "")] * 2
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tavr_lineage import letter
 from tavr_lineage.affected import find_affected, pulls, rerun_from
 from tavr_lineage.compliance import compliance_times
+from tavr_lineage.evidence import Asked, verify_release
 from tavr_lineage.footprint import Footprint
 from tavr_lineage.inventory import KINDS, kind_of
 from tavr_lineage.letter import Means, answer
@@ -19,7 +20,7 @@ from tavr_lineage.log import append, read_log
 from tavr_lineage.policy import parse_policy
 from tavr_lineage.promotion import open_case, promote
 from tavr_lineage.withdrawal import Request, withdraw
-from tavr_records.errors import InputError
+from tavr_records.errors import InputError, RefusedError
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import ClipPair, Consumed, Source
 from tavr_records.withdrawals import KINDS as TOMBSTONES
@@ -238,6 +239,20 @@ def test_the_time_to_a_compliant_candidate_is_on_the_record(
     assert (done.candidate, done.seconds_to_candidate) == (SECOND, 7200)
     assert done.promoted_at == read_log(checkout)[-1]["at"]
     assert done.seconds_to_promotion is not None
+
+
+def test_a_champion_in_which_somebody_withdrew_is_no_bar_for_its_successor(finish: Finish, checkout: Path) -> None:
+    finish(FIRST, gain=0.5)
+    promote(checkout, FIRST, "dev")
+    finish(SECOND, gain=0.3, spoil=without(1))
+    with pytest.raises(RefusedError, match="clearly worse than that of the champion"):
+        promote(checkout, SECOND, "dev")
+    withdraw(checkout, Request("person", "person1", WHY), AT)
+    assert promote(checkout, SECOND, "dev").version == "v0.0.2"
+    gone = read_log(checkout)[-1]["withdrawn_champion"]
+    assert gone == {"run": FIRST, "kind": "person_id", "value": "person1"}
+    found = verify_release(checkout, "v0.0.2", Asked())
+    assert found.state == "verified", found
 
 
 def test_a_candidate_that_still_holds_it_is_not_compliant(

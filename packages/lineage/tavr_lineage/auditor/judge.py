@@ -1,9 +1,9 @@
 """Verify a TAVR evidence file as `verify.py` does, and judge its promotion again: `python judge.py FILE.zip`.
 
-Stands beside `verify.py` and uses it; shares no code with TAVR. Approvals are verified, and every rule of the policy
-that judged is applied to the record. Bootstrap intervals are not drawn again: their means are computed here from the
-record's scores, and their bounds are taken from the log if they can belong to these scores. Policies that ask for
-witnesses or a time stamp are told apart, for those two rules are not judged here.
+Stands beside `verify.py` and `check_proof.py` and uses them; shares no code with TAVR. Approvals are verified, and
+every rule of the policy that judged is applied to the record. Bootstrap intervals are not drawn again: their means are
+computed here from the record's scores, and their bounds are taken from the log if they can belong to these scores.
+Policies that ask for witnesses or a time stamp are told apart, for those two rules are not judged here.
 """
 # fmt: off
 # ruff: noqa: D103, I001
@@ -11,12 +11,14 @@ witnesses or a time stamp are told apart, for those two rules are not judged her
 from __future__ import annotations
 
 import base64
+import json
 import re
 import sys
 import unicodedata
 from fnmatch import fnmatchcase
 from typing import Any
 
+from check_proof import check  # pyright: ignore[reportMissingImports]
 from verify import Evidence, Failed, main, need, parse, sha256, ssh_signer  # pyright: ignore[reportMissingImports]
 
 def names_of(person: str) -> set[str]:  # of `name <email>`, so that one person does not count as two
@@ -39,7 +41,9 @@ class Judge(Evidence):
 
     def check_approvals(self) -> str:
         """Who said yes to this record and target before its promotion; a signed yes needs a key of `approvers`."""
-        told, self.doubtful = self.promoted, list[str]()
+        told, self.doubtful, judges = self.promoted, list[str](), ("approvers", "witnesses", "timestamp-roots.pem")
+        present = {name: sha256(self.files[name]) for name in judges if name in self.files}
+        need(told.get("judges", present) == present, f"{', '.join(judges)}: not those of the promotion")
         self.approvals = [(who[:-7], "form") for who in told["approvals"] if who.endswith(" (form)")]
         lines = [line.split() for line in self.files.get("approvers", b"").decode().splitlines()]
         for entry in [e for e in self.log if e["event"] == "approved" and e["seq"] < told["seq"]]:
@@ -111,7 +115,9 @@ class Judge(Evidence):
             same = sha256(data) in [e["record_sha256"] for e in past if e["commit"] == held[0]]
             need(same, "champion.json: not the record of the version that held the stage")
             champion = parse(data, "champion.json")
-            if profile_of(champion) == profile_of(self.record):
+            if told.get("withdrawn_champion"):
+                self.check_withdrawn(champion, told["withdrawn_champion"])
+            elif profile_of(champion) == profile_of(self.record):
                 others["champion"] = champion["benchmark"]["scores"][champion["benchmark"]["metrics"]["candidate"]]
         for name, theirs in others.items():
             gains = [ours[pair][at] - theirs[pair][at] for pair in sorted(set(ours) & set(theirs))]
@@ -125,6 +131,21 @@ class Judge(Evidence):
             good = good and len(gains) >= rule["minimum_pairs"]
             bad[name] = [] if good else [f"[{low:.4f}, {high:.4f}] over {len(gains)} pairs"]
         return bad
+
+    def check_withdrawn(self, champion: Any, gone: Any) -> None:
+        """The champion was no bar, for it used what was withdrawn by then."""
+        proof, lines = parse(self.files["champion_proof.json"], "champion_proof.json"), list[Any]()
+        names, digest = ("kind", "value"), self.promoted["withdrawn_sha256"]
+        same = gone == {"run": champion["run"]["run_id"], **{name: proof[name] for name in names}} and "rows" in proof
+        need(same, "champion_proof.json: of another subject or champion than the log names")
+        check(proof, champion["consumption"]["subjects"]["merkle_root"])
+        for line in [b"", *self.files["withdrawn.jsonl"].splitlines(keepends=True)]:
+            lines.append(line)
+            if sha256(b"".join(lines)) == digest:
+                break
+        told = [one for one in map(json.loads, lines[1:]) if one.get("start_ms") is None]
+        there = any(all(one[name] == gone[name] for name in names) for one in told)
+        need(there, f"withdrawn.jsonl: {gone['value']} was not withdrawn when the champion was passed over")
 
 if __name__ == "__main__":
     sys.exit(main(Judge))

@@ -23,7 +23,7 @@ NUMBERS = ("start_ms", "end_ms", "first_step", "last_step", "samples")
 SUBJECTS = {"clip_id": ["clip_id"], "person_id": ["person_id"], "source_key": ["source_key"],
             "sha256": ["source_sha256", "clip_sha256"]}
 NAMES = re.compile(  # params.yaml, index.html, README.txt and programs are for the eyes: nothing is concluded from them
-    r"(record|attestation|checkpoint|keys|policy|licences|champion)\.json|model\.sig|checkpoint\.tsr|commit|approvers"
+    r"(record|attestation|checkpoint|keys|policy|licences|champion|champion_proof)\.json|model\.sig|checkpoint\.tsr|commit|approvers"
     r"|(log|withdrawn)\.jsonl|(policy|params)\.yaml|(dvc|requirements)\.lock|consumption\.sqlite|README\.txt"
     r"|(verify|judge|check_proof)\.py|witnesses|timestamp-roots\.pem|index\.html|tags/[A-Za-z0-9][A-Za-z0-9._@#-]*|verdicts/[a-z][a-z0-9_]*\.json")
 SECOND = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")

@@ -12,7 +12,7 @@ from tavr_records.errors import InputError
 from tavr_records.ids import sha256_bytes
 
 from tavr_lineage.attest import ATTESTATION
-from tavr_lineage.closure import parse_consumption
+from tavr_lineage.closure import read_consumption
 from tavr_lineage.git import main_checkout, read_file, repository_root
 from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
@@ -140,7 +140,7 @@ def open_dossier(root: Path, name: str) -> Dossier:
         record=record,
         record_sha256=sha256_bytes(data),
         attestation_sha256=sha256_bytes(attestation) if attestation is not None else "",
-        consumption=parse_consumption(read_file(root, commit, record["consumption"]["path"])),
+        consumption=read_consumption(root, commit, record),
         sources=_sources(read_file(root, commit, record["params"].get("sources", {}).get("lock", "sources.lock"))),
         requirements=read_file(root, commit, REQUIREMENTS) or b"",
         licences=cast("dict[str, str]", json.loads(licences)) if licences is not None else {},
