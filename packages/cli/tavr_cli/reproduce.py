@@ -20,7 +20,7 @@ from tavr_lineage.exports.dossier import Dossier, open_dossier
 from tavr_lineage.git import main_checkout, read_file, repository_root, resolve
 from tavr_lineage.hardware import platform_class
 from tavr_records.errors import InputError
-from tavr_records.withdrawals import Withdrawal, find_withdrawn, read_withdrawals
+from tavr_records.withdrawals import Withdrawal, find_withdrawn, parse_withdrawals, read_withdrawals
 
 from tavr_cli.stage_comparison import (
     CLOSE,
@@ -92,7 +92,8 @@ def reproduce_model(root: Path, model: str, keep: bool, tolerance: float, ears: 
     dossier = open_dossier(root, model)
     record = dossier.record
     platform = platform_differences(record["environment"]["platform"], platform_class())
-    withdrawn = withdrawn_inputs(dossier, read_withdrawals(root / _WITHDRAWALS))
+    then = parse_withdrawals((read_file(root, dossier.commit, _WITHDRAWALS) or b"").decode(), _WITHDRAWALS)
+    withdrawn = withdrawn_inputs(dossier, read_withdrawals(root / _WITHDRAWALS), then)
     told = (dossier.name, dossier.commit, record["run"]["run_id"])
     if withdrawn:
         return Answer(*told, WITHDRAWN, platform, withdrawn, [])
@@ -118,8 +119,12 @@ def reproduce_model(root: Path, model: str, keep: bool, tolerance: float, ears: 
     return Answer(*told, worst, platform, {}, stages, str(run.tree) if keep else "")
 
 
-def withdrawn_inputs(dossier: Dossier, withdrawals: Sequence[Withdrawal]) -> dict[str, int]:
-    """How many clips the model used, and records of its source list, fall under a withdrawal; empty when none does."""
+def withdrawn_inputs(dossier: Dossier, withdrawals: Sequence[Withdrawal], then: Sequence[Withdrawal]) -> dict[str, int]:
+    """How many clips the model used, and records of its source list, fall under a withdrawal; empty when none does.
+
+    Records that were on the list `then`, when the run began, do not count: it fetched none of them.
+    """
+    late = [item for item in withdrawals if item not in then]
     rows = [
         {"source_key": row["source_key"], "source_sha256": row["sha256"], "start_ms": row["section"][0],
          "end_ms": row["section"][1]}
@@ -127,7 +132,7 @@ def withdrawn_inputs(dossier: Dossier, withdrawals: Sequence[Withdrawal]) -> dic
     ]  # fmt: skip
     counts = {
         "clips": len(find_withdrawn_clips(dossier.consumption, withdrawals)),
-        "sources": len(find_withdrawn(rows, [item for item in withdrawals if item.kind in ("source_key", "sha256")])),
+        "sources": len(find_withdrawn(rows, [item for item in late if item.kind in ("source_key", "sha256")])),
     }
     return {name: count for name, count in counts.items() if count}
 

@@ -69,12 +69,18 @@ def close_ledgers(root: Path, used: Mapping[str, pa.Table]) -> tuple[pa.Table, l
     tables = [*used.items(), *_conditions(root).items()]
     found = [table.append_column("stage", _repeat(stage, len(table))).select(_USES.names) for stage, table in tables]
     uses = pa.concat_tables([_USES.empty_table(), *found]).combine_chunks()
-    clips = _clips(root)
-    unknown = pc.invert(pc.is_in(uses["clip_id"], value_set=clips["clip_id"].combine_chunks()))
-    joined = uses.join(clips, keys="clip_id", join_type="inner")
+    clips = _clips(root).sort_by("clip_id")
+    place = _find(uses["clip_id"], clips["clip_id"])
+    known = pc.is_valid(place)
+    unknown = sorted(set(uses.filter(pc.invert(known))["clip_id"].to_pylist()))
+    uses, place = uses.filter(known), place.filter(known)
+    order = pc.sort_indices(
+        pa.table({"clip": place, "stage": uses["stage"]}), [(n, "ascending") for n in ("clip", "stage")]
+    )
+    uses, parents = uses.take(order), clips.take(place.take(order))
+    columns = {**{name: parents[name] for name in clips.column_names}, **{name: uses[name] for name in _USES.names}}
     schema = arrow_schema(Consumption)
-    ordered = joined.select(schema.names).sort_by([("clip_id", "ascending"), ("stage", "ascending")])
-    return ordered.cast(schema).combine_chunks(), sorted(set(uses.filter(unknown)["clip_id"].to_pylist()))
+    return pa.table(columns).select(schema.names).cast(schema).combine_chunks(), unknown
 
 
 def write_consumption(root: Path, table: pa.Table) -> None:
@@ -136,9 +142,13 @@ def _clips(root: Path) -> pa.Table:
     clips = read_table(path, Clip) if path.is_file() else arrow_schema(Clip).empty_table()
     clips = clips.select(["clip_id", *_OF_CLIP])
     identities = read_table(splits, ClipSplit) if splits.is_file() else arrow_schema(ClipSplit).empty_table()
-    joined = clips.join(identities.select(["clip_id", "identity"]), keys="clip_id", join_type="left outer")
-    place = joined.schema.get_field_index("identity")
-    return joined.set_column(place, "identity", pc.fill_null(joined["identity"], "")).combine_chunks()
+    identity = identities["identity"].take(_find(clips["clip_id"], identities["clip_id"]))
+    return clips.append_column("identity", pc.fill_null(identity, "")).combine_chunks()
+
+
+def _find(values: pa.ChunkedArray, among: pa.ChunkedArray) -> pa.Array:
+    """For each value its row in `among`, null where there is none; quicker than a join of two tables."""
+    return pc.index_in(values, value_set=among.combine_chunks()).combine_chunks()
 
 
 def _conditions(root: Path) -> dict[str, pa.Table]:

@@ -143,10 +143,8 @@ def _demand(root: Path, commit: str, path: str) -> bytes:
     return data
 
 
-def _judges_of(root: Path, promoted: Mapping[str, Any]) -> dict[str, bytes | None]:
-    """Approvers, witnesses and roots as the promotion had them; as of today when its line names none."""
-    if "judges" not in promoted:
-        return {name: read_file(root, "HEAD", path) for name, path in JUDGES.items()}
+def _judges_of(root: Path, promoted: Mapping[str, Any]) -> dict[str, bytes]:
+    """Approvers, witnesses and roots as the promotion had them."""
     return {name: _version_of(root, JUDGES[name], digest) for name, digest in promoted["judges"].items()}
 
 

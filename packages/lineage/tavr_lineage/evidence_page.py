@@ -14,6 +14,7 @@ from tavr_records.ids import sha256_bytes
 
 from tavr_lineage.evidence_tables import DATABASE, read_closure
 from tavr_lineage.registry import MOVES
+from tavr_lineage.stages import ORDER
 
 PROGRAMS = ("verify.py", "judge.py", "check_proof.py")
 _STYLE = (
@@ -43,9 +44,9 @@ _README = """Evidence of the release {tags}.
   python judge.py FILE.zip --trust FINGERPRINT
 
 verify.py needs Python 3.9 and the package cryptography, and is one file to be read. Take it, and the fingerprint, from
-the project rather than from this file. judge.py, beside it, also judges the promotion again. index.html, this text, the
-programs and params.yaml are views: nothing is concluded from them. What all this proves, and what it cannot, is in
-docs/audit.md of the project.
+the project rather than from this file. judge.py, beside it and check_proof.py, also judges the promotion again. From
+model.sig, index.html, this text, the programs and params.yaml nothing is concluded. What all this proves, and what it
+cannot, is in docs/audit.md of the project.
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -117,9 +118,16 @@ def _model(record: Mapping[str, Any], promoted: Mapping[str, Any]) -> list[tuple
         ("code", record["code"]["commit"]),
         ("commit of the release", promoted["commit"]),
         ("seeds", ", ".join(f"{stage} {seed}" for stage, seed in record["seeds"].items())),
-        ("trained from", ", ".join(parent["run_id"] for parent in run["parents"]) or "the pretrained weights alone"),
+        ("first training read", ", ".join(_inputs(record, ORDER[0])) or "not on the record"),
+        ("run before it (unchanged stages are its)", ", ".join(one["run_id"] for one in run["parents"]) or "none"),
         ("record", promoted["record_sha256"]),
     ]
+
+
+def _inputs(record: Mapping[str, Any], stage: str) -> list[str]:
+    """The data folders that a stage depended on: whether it began from pretrained weights or from another model's."""
+    deps = record["dvc"]["stages"].get(stage, {}).get("deps", ())
+    return [str(dep["path"]) for dep in deps if str(dep["path"]).startswith("data/")]
 
 
 def _data(record: Mapping[str, Any], evidence: Mapping[str, bytes]) -> str:

@@ -1,5 +1,7 @@
 """The consumption ledgers of a run, column by column: millions of rows are read without making objects of them."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from numpy.typing import NDArray
 from tavr_records.ids import sha256_file
 from tavr_records.manifest import read_table
 from tavr_records.schemas import Consumed
@@ -31,24 +34,38 @@ class LedgerDigest:
     sha256: str
 
 
-def read_ledgers(root: Path) -> dict[str, pa.Table]:
-    """Step, clip ids and whether they were used of every stage's ledger, by stage.
+@dataclass(frozen=True)
+class ReadLedger:
+    """A ledger's step, clip ids and whether they were used, row by row; and `count_uses` of it."""
+
+    rows: pa.Table
+    uses: pa.Table
+
+
+def read_ledgers(root: Path) -> dict[str, ReadLedger]:
+    """Every stage's ledger, by stage, side by side: Arrow and numpy let go of the interpreter.
 
     Raises:
         InputError: a ledger that cannot be read or lacks a column.
     """
     paths = sorted((root / "data").glob(f"*/{LEDGER}"))
-    columns = ("step", "clip_ids", "used")
-    return {path.parent.name: read_table(path, Consumed, columns, encoded=("clip_ids",)) for path in paths}
+    with ThreadPoolExecutor() as pool:
+        return dict(zip((path.parent.name for path in paths), pool.map(_read_ledger, paths), strict=True))
 
 
-def digest_ledger(root: Path, stage: str, ledger: pa.Table, uses: pa.Table) -> LedgerDigest:
-    """What the record says of a ledger, whose `count_uses` is `uses`."""
-    steps = pc.min_max(ledger["step"]).as_py() if len(ledger) else {"min": 0, "max": 0}
+def _read_ledger(path: Path) -> ReadLedger:
+    rows = read_table(path, Consumed, ("step", "clip_ids", "used"), encoded=("clip_ids",))
+    return ReadLedger(rows, count_uses(rows))
+
+
+def digest_ledger(root: Path, stage: str, ledger: ReadLedger) -> LedgerDigest:
+    """What the record says of a ledger."""
+    rows = ledger.rows
+    steps = pc.min_max(rows["step"]).as_py() if len(rows) else {"min": 0, "max": 0}
     return LedgerDigest(
-        rows=len(ledger),
-        used=pc.sum(ledger["used"]).as_py() or 0,
-        clips=len(uses),
+        rows=len(rows),
+        used=pc.sum(rows["used"]).as_py() or 0,
+        clips=len(ledger.uses),
         first_step=steps["min"],
         last_step=steps["max"],
         sha256=sha256_file(root / "data" / stage / LEDGER),
@@ -58,10 +75,8 @@ def digest_ledger(root: Path, stage: str, ledger: pa.Table, uses: pa.Table) -> L
 def count_uses(ledger: pa.Table) -> pa.Table:
     """Distinct clips of the used rows: columns clip_id, first_step, last_step, samples (ledger rows that used it)."""
     used = ledger.filter(ledger["used"])
-    clips = used["clip_ids"].combine_chunks()
-    steps = used["step"].combine_chunks().take(pc.list_parent_indices(clips)).to_numpy()
-    encoded = pc.list_flatten(clips).dictionary_encode()
-    names, codes = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+    steps = np.repeat(used["step"].to_numpy(), pc.list_value_length(used["clip_ids"]).to_numpy())
+    names, codes = _encode([pc.list_flatten(chunk).dictionary_encode() for chunk in used["clip_ids"].chunks])
     order = (
         np.argsort(steps, kind="stable") if np.any(np.diff(steps) < 0) else slice(None)
     )  # a ledger is sorted by step
@@ -71,3 +86,21 @@ def count_uses(ledger: pa.Table) -> pa.Table:
     samples = np.bincount(codes, minlength=len(names))
     columns = {"clip_id": names, "first_step": first, "last_step": last, "samples": samples}
     return pa.table(columns).filter(pa.array(samples > 0))
+
+
+def _encode(chunks: Sequence[pa.DictionaryArray]) -> tuple[pa.StringArray, NDArray[np.int64]]:
+    """The distinct values of encoded chunks, and all their rows as places among those.
+
+    The chunks of a parquet row group share one dictionary, which is looked at once; Arrow's own `combine_chunks` looks
+    at it once a chunk.
+    """
+    filled = [chunk for chunk in chunks if len(chunk)]
+    dictionaries = {chunk.dictionary.buffers()[-1].address: chunk.dictionary for chunk in filled}
+    texts = pa.chunked_array([*dictionaries.values()], pa.string()).combine_chunks().dictionary_encode()
+    places = np.split(
+        texts.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+        np.cumsum([len(one) for one in dictionaries.values()], dtype=np.int64)[:-1],
+    )
+    place = dict(zip(dictionaries, places, strict=True)) if dictionaries else {}
+    codes = [place[one.dictionary.buffers()[-1].address][one.indices.to_numpy(zero_copy_only=False)] for one in filled]
+    return texts.dictionary, np.concatenate([np.zeros(0, np.int64), *codes])

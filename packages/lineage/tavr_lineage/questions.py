@@ -117,7 +117,7 @@ def prove_subject(root: Path, model: str, asked: str) -> dict[str, Any]:
     if subject.kind == "person" and subject.value in faces - people:
         raise InputError(f"{asked!r}: a group of faces of one run, which nothing proves; name a person id of its rows")
     tree = subject_tree(table)
-    told = {"run": found.run_id, "record_sha256": found.record_sha256, "root": tree.tree.root}
+    told = {"run": found.run_id, "record_sha256": found.record_sha256}
     return tree.prove(PROVEN[subject.kind], subject.value) | told
 
 

@@ -4,7 +4,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,7 @@ from tavr_records.withdrawals import read_withdrawals
 
 from tavr_lineage.closure import CONSUMPTION, close_ledgers, find_withdrawn_clips, trained, write_consumption
 from tavr_lineage.hardware import platform_class
-from tavr_lineage.ledger import count_uses, digest_ledger, read_ledgers
+from tavr_lineage.ledger import digest_ledger, read_ledgers
 from tavr_lineage.subjects import subject_tree
 
 SCHEMA_VERSION = 2
@@ -69,9 +68,7 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
     """
     params = _read_params(root)
     ledgers = read_ledgers(root)
-    with ThreadPoolExecutor() as pool:  # Arrow and numpy let go of the interpreter
-        uses = dict(zip(ledgers, pool.map(count_uses, ledgers.values()), strict=True))
-    used, unknown = close_ledgers(root, uses)
+    used, unknown = close_ledgers(root, {stage: ledger.uses for stage, ledger in ledgers.items()})
     write_consumption(root, used)
     learnt = trained(used)
     scores = _read(root / "data/benchmark/manifest.parquet", Score)
@@ -100,9 +97,7 @@ def build_record(root: Path, run: Run) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in run.stages],
         "weights": [asdict(row) for row in weights],
         "outputs": output_digests(root),
-        "ledgers": {
-            stage: asdict(digest_ledger(root, stage, ledger, uses[stage])) for stage, ledger in ledgers.items()
-        },
+        "ledgers": {stage: asdict(digest_ledger(root, stage, ledger)) for stage, ledger in ledgers.items()},
         "consumption": summarise_consumption(root, used, unknown),
         "benchmark": _benchmark(root, scores),
         "people": _people(root, learnt, scores),

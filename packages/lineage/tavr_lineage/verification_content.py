@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute
 import yaml
 from tavr_records.errors import VerificationError
-from tavr_records.ids import clip_id, sha256_bytes
+from tavr_records.ids import clip_ids, sha256_bytes
 from tavr_records.withdrawals import Withdrawal, parse_withdrawals
 
 from tavr_lineage.attest import PREDICATE_TYPE, open_sealed
@@ -74,19 +74,20 @@ def check_files(files: Files, promoted: Promoted) -> tuple[bool, str]:
 
 def check_closure(files: Files, promoted: Promoted) -> tuple[pa.Table, str]:
     """Every row is well-formed, and all of them together give the Merkle root of the signed record."""
-    table, told = read_closure(files[DATABASE]), promoted.record["consumption"]
+    table, pinned = read_closure(files[DATABASE]), promoted.record["consumption"]
     for name in _IDS:
         for value in table[name].unique().to_pylist():
             if not value.isascii():
                 raise VerificationError(f"{DATABASE}: look-alike characters outside ASCII in {name} {value!a}")
     names = ["clip_id", "source_key", "start_ms", "end_ms"]
     sections = table.group_by(names).aggregate([])  # once a clip, however many stages used it
-    for name, key, start, end in zip(*(sections[column].to_pylist() for column in names), strict=True):
-        if clip_id(key, start, end) != name:
+    told, *columns = (sections[column].to_pylist() for column in names)
+    for name, computed in zip(told, clip_ids(*columns), strict=True):
+        if name != computed:
             raise VerificationError(f"{DATABASE}: {name} is no such section")
     tree = subject_tree(table).tree
     counts = (len(table), tree.size, tree.root)
-    if counts != (told["rows"], told["subjects"]["size"], told["subjects"]["merkle_root"]):
+    if counts != (pinned["rows"], pinned["subjects"]["size"], pinned["subjects"]["merkle_root"]):
         raise VerificationError(f"{DATABASE}: a row was added, removed or changed; not the root of the record")
     return table, f"{len(table)} rows, {tree.size} subjects, root {tree.root}"
 

@@ -39,7 +39,7 @@ class Approvals:
 def check_approvals(files: Files, promoted: Promoted) -> tuple[Approvals, str]:
     """Who said yes to this record and target before its promotion; a signed yes needs a key of `approvers`."""
     entry, present = promoted.entry, {name: sha256_bytes(files[name]) for name in JUDGES if name in files}
-    if entry.get("judges", present) != present:
+    if entry["judges"] != present:
         raise VerificationError(f"{', '.join(JUDGES)}: not those of the promotion")
     signers = parse_signers(files.get("approvers", b""), "approvers")
     good, doubtful = collect_approvals(
@@ -75,7 +75,16 @@ def check_gate(files: Files, promoted: Promoted, approvals: Approvals) -> tuple[
         raise VerificationError("; ".join(decision.reasons))
     computed = {name: interval.facts() for name, interval in decision.intervals.items()}
     _compare(computed, entry["intervals"])
-    return decision, f"every rule of {target} holds; {', '.join(sorted(computed))} computed again"
+    notes = [f"every rule of {target} holds", f"{', '.join(sorted(computed))} computed again", *_remarks(promoted)]
+    return decision, "; ".join(notes)
+
+
+def _remarks(promoted: Promoted) -> list[str]:
+    """What a reader should know of a promotion that the gate allows: it was not always so, or not compared."""
+    gone, record = promoted.entry.get("withdrawn_champion"), promoted.entry["record_sha256"]
+    passed = [f"champion {gone['run']} not compared: {gone['kind']} {gone['value']} in it is withdrawn"] if gone else []
+    refused = [e for e in promoted.before if e["event"] == "refused" and e["record_sha256"] == record]
+    return passed + [f"refused before, log line {entry['seq']}: {'; '.join(entry['reasons'])}" for entry in refused]
 
 
 def _compare(computed: Mapping[str, Mapping[str, Any]], logged: Mapping[str, Mapping[str, Any]]) -> None:

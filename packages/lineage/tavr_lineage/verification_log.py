@@ -161,7 +161,8 @@ def check_commit(files: Files, promoted: Promoted) -> tuple[bool, str]:
         raise VerificationError("commit: not the promoted commit")
     if f"\nrecord-sha256: {promoted.entry['record_sha256']}\n".encode() not in raw:
         raise VerificationError("commit: of another record")
-    return True, commit
+    code = promoted.record["code"]
+    return True, f"{commit}, made of the code of commit {code['commit']}{' and changes' if code['dirty'] else ''}"
 
 
 def read_canonical(data: bytes, name: str, end: bytes = b"\n") -> Any:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ def sha256_file(path: Path) -> str:
 def clip_id(source_key: str, start_ms: int, end_ms: int) -> str:
     """Name the section [start_ms, end_ms) of one source: 64 hex digits."""
     return sha256_bytes(canonical_json({"source_key": source_key, "start_ms": start_ms, "end_ms": end_ms}))
+
+
+def clip_ids(source_keys: Iterable[str], starts_ms: Iterable[int], ends_ms: Iterable[int]) -> Iterator[str]:
+    """`clip_id` of many sections: a source's key is encoded once, which is a few times quicker."""
+    encoded: dict[str, str] = {}
+    for key, start_ms, end_ms in zip(source_keys, starts_ms, ends_ms, strict=True):
+        name = encoded.get(key)
+        if name is None:
+            name = encoded[key] = canonical_json(key).decode()
+        text = f'{{"end_ms":{end_ms},"source_key":{name},"start_ms":{start_ms}}}'
+        yield hashlib.sha256(text.encode()).hexdigest()
 
 
 def pair_id(ref_clip_id: str, target_clip_id: str) -> str:

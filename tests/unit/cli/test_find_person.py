@@ -17,9 +17,11 @@ from rows import make_clip
 from talking_heads import render_talker
 from tavr_cli.find_person import Question, print_proposals, propose_clips
 from tavr_ingest.normalise import unit_mean
+from tavr_lineage.closure import Consumption
 from tavr_lineage.record import SCHEMA_VERSION
 from tavr_perception.identity import FaceIdentity
 from tavr_records.errors import InputError
+from tavr_records.ids import sha256_file
 from tavr_records.manifest import write_manifest
 from tavr_records.media import write_video
 from tavr_records.schemas import Clip, ClipFace
@@ -167,15 +169,16 @@ def test_a_file_of_a_run_is_found_in_the_cache(checkout: Path, files: Path, zoo:
         for stage, rows in entries.items()
     }
     (checkout / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": outs}))
+    write_manifest(checkout / "used.parquet", Consumption, [], ("clip_id",))
     record = {
         "schema_version": SCHEMA_VERSION,
         "run": {"run_id": "20260101-00000001"},
         "params": {"_compose": {"profile": "micro"}},
-        "consumption": {"path": "none"},
+        "consumption": {"path": "used.parquet", "sha256": sha256_file(checkout / "used.parquet")},
     }
     (checkout / "record.json").write_text(json.dumps(record))
     for command in (
-        ("checkout", "-qb", "run/20260101-00000001"), ("add", "dvc.lock", "record.json"),
+        ("checkout", "-qb", "run/20260101-00000001"), ("add", "dvc.lock", "record.json", "used.parquet"),
         ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "run"), ("checkout", "-q", "main"),
     ):  # fmt: skip
         subprocess.run(["git", *command], cwd=checkout, check=True)

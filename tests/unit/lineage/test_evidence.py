@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,19 @@ def test_who_used_answers_from_the_file_alone(promoted: Path, tmp_path: Path) ->
     assert "against the root in the signed record" in nobody["proof"]
 
 
+@pytest.mark.parametrize(
+    "spoil", [str.upper, lambda one: one[:-1], lambda one: f"persn:{one}", lambda one: f"file:{one}"]
+)
+def test_a_misspelt_id_is_no_answer(spoil: Callable[[str], str], promoted: Path, tmp_path: Path) -> None:
+    path, clip = bundle(promoted, tmp_path / "evidence.zip"), CLIPS[0].clip_id
+    for asked, code in ((spoil(clip), 2), (clip, 0), (f" clip:{clip}\n", 0)):
+        command = [sys.executable, "-I", str(FOLDER / "verify.py"), str(path), "--json", "--who-used", asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        told = json.loads(done.stdout)["who_used"]
+        assert ("do you mean" in told["error"]) if code else told["used"]
+
+
 def test_an_id_in_look_alike_letters_is_no_question(promoted: Path, tmp_path: Path) -> None:
     path = bundle(promoted, tmp_path / "evidence.zip")
     command = [sys.executable, "-I", str(FOLDER / "verify.py"), str(path), "--who-used", "p\u0435rson0"]
@@ -110,18 +124,21 @@ def test_proofs_are_checked_against_the_record(promoted: Path, tmp_path: Path) -
     tree, path = subject_tree(table), tmp_path / "proof.json"
     root = collect_record(promoted)["consumption"]["subjects"]["merkle_root"]
 
-    def run(document: Any, root: str) -> tuple[int, str]:
+    def run(document: Any, root: str, asked: str) -> tuple[int, str]:
         path.write_text(json.dumps(document))
-        command = [sys.executable, "-I", str(FOLDER / "check_proof.py"), str(path), "--root", root]
+        command = [sys.executable, "-I", str(FOLDER / "check_proof.py"), str(path), "--root", root, "--id", asked]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
 
     for value, word in ((CLIPS[0].person_id, "in the model, 6 rows"), ("person99", "not in the model")):
         document = tree.prove("person_id", value)
-        code, told = run(document, root)
+        other = "person98" if value != "person99" else CLIPS[0].person_id
+        code, told = run(document, root, value)
         assert (code, word in told.splitlines()[0]) == (0, True)
-        assert run({**document, "value": "person98" if value != "person99" else CLIPS[0].person_id}, root)[0] == 4
-        assert run(document, "0" * 64)[0] == 4
+        assert run({**document, "value": other}, root, other)[0] == 4
+        assert run(document, "0" * 64, value)[0] == 4
+        assert "not about" in run(document, root, value.upper())[1]
+        assert "no kind of subject" in run({**document, "kind": "person"}, root, value)[1]
 
 
 @settings(max_examples=25, deadline=None)
@@ -130,10 +147,10 @@ def test_every_proof_is_right_and_no_bent_one_is(people: set[str], asked: str, d
     rows = [row(f"s{number}", "stage1", person) for number, person in enumerate(sorted(people))]
     tree = subject_tree(table_of(rows))
     proof, root = tree.prove("person_id", asked), tree.tree.root
-    assert PROOF.check(proof, root) == ("in the model, 1 rows" if asked in people else "not in the model")
+    assert PROOF.check(proof, root, asked) == ("in the model, 1 rows" if asked in people else "not in the model")
     other = data.draw(st.text("abc", min_size=1, max_size=3).filter(lambda name: (name in people) != (asked in people)))
     with pytest.raises(ValueError, match=r"neighbours|root|place"):
-        PROOF.check({**proof, "value": other}, root)
+        PROOF.check({**proof, "value": other}, root, other)
 
 
 def test_the_same_release_gives_the_same_bytes(promoted: Path, tmp_path: Path) -> None:

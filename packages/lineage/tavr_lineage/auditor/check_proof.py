@@ -1,7 +1,9 @@
-"""Check a proof that somebody is, or is not, in a model: `python check_proof.py PROOF.json --root HEX`.
+"""Check a proof that somebody is, or is not, in a model: `python check_proof.py PROOF.json --id ID --root HEX`.
 
 For whoever got a proof (`tavr prove`) and not the whole evidence. Needs Python 3.9 alone and shares no code with TAVR.
-HEX is `consumption.subjects.merkle_root` of the signed record, as `verify.py` prints it in its step `closure`. The
+ID is whom you ask about, from your own papers: a proof about a misspelt id proves nothing about you. HEX is
+`consumption.subjects.merkle_root` of the signed record, as `verify.py` prints it in its step `closure`; take it from
+whoever ran that, or from where the operator publishes it, never from whoever sent you the proof alone. The
 tree is that of RFC 6962 over the model's clips, people, sources and files, sorted; a leaf is `kind TAB value TAB sha256
 of the subject's rows`. Two neighbours with nothing between them prove that a value is not there. Exit code: 0 proven,
 4 not.
@@ -15,6 +17,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+KINDS = ("clip_id", "person_id", "source_key", "sha256")
 
 
 def node(left: bytes, right: bytes) -> bytes:
@@ -34,9 +38,13 @@ def climb(digest: bytes, index: int, size: int, path: list[str]) -> bytes:
     return node(top, climb(digest, index - half, size - half, path[:-1]))
 
 
-def check(proof: Any, root: str) -> str:
-    """What the proof proves; raises ValueError if it proves nothing."""
+def check(proof: Any, root: str, asked: str) -> str:
+    """What the proof proves about `asked`; raises ValueError if it proves nothing."""
     subject, size = f"{proof['kind']}\t{proof['value']}", proof["size"]
+    if proof["value"] != asked:
+        raise ValueError(f"the proof is about {proof['value']!a}, not about {asked!a}")
+    if proof["kind"] not in KINDS:
+        raise ValueError(f"{proof['kind']!a} is no kind of subject: {', '.join(KINDS)}")
     if "rows" in proof:
         digest = hashlib.sha256("".join(proof["rows"]).encode()).hexdigest()
         ends: list[Any] = [{**proof, "leaf": f"{subject}\t{digest}"}]
@@ -61,11 +69,12 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Check a proof that somebody is, or is not, in a model.")
     parser.add_argument("proof", type=Path)
+    parser.add_argument("--id", required=True, help="whom you ask about")
     parser.add_argument("--root", required=True, metavar="HEX", help="merkle_root of the signed record")
     asked = parser.parse_args()
     try:
         proof = json.loads(asked.proof.read_bytes())
-        print(f"PROVEN: {proof['kind']} {proof['value']!a} is {check(proof, asked.root)}")
+        print(f"PROVEN: {proof['kind']} {proof['value']!a} is {check(proof, asked.root, asked.id)}")
     except OSError as error:
         parser.error(str(error))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -43,7 +43,7 @@ class Judge(Evidence):
         """Who said yes to this record and target before its promotion; a signed yes needs a key of `approvers`."""
         told, self.doubtful, judges = self.promoted, list[str](), ("approvers", "witnesses", "timestamp-roots.pem")
         present = {name: sha256(self.files[name]) for name in judges if name in self.files}
-        need(told.get("judges", present) == present, f"{', '.join(judges)}: not those of the promotion")
+        need(told["judges"] == present, f"{', '.join(judges)}: not those of the promotion")
         self.approvals = [(who[:-7], "form") for who in told["approvals"] if who.endswith(" (form)")]
         lines = [line.split() for line in self.files.get("approvers", b"").decode().splitlines()]
         for entry in [e for e in self.log if e["event"] == "approved" and e["seq"] < told["seq"]]:
@@ -100,8 +100,13 @@ class Judge(Evidence):
         }
         told_bad = "; ".join(f"{rule}: {', '.join(reasons)}" for rule, reasons in bad.items() if reasons)
         need(not told_bad, told_bad)
-        left = "; NOT judged here: witnesses, time stamp" if target["witnesses"] or target["timestamp"] else ""
-        return f"every rule of {told['target']} holds{left}"
+        gone = told.get("withdrawn_champion")
+        notes = ["NOT judged here: witnesses, time stamp"] if target["witnesses"] or target["timestamp"] else []
+        if gone:
+            notes.append(f"champion {gone['run']} NOT compared: {gone['kind']} {gone['value']} in it is withdrawn")
+        notes += [f"refused before, log line {e['seq']}: {'; '.join(e['reasons'])}" for e in self.log
+                  if e["event"] == "refused" and e["record_sha256"] == told["record_sha256"] and e["seq"] < told["seq"]]
+        return "; ".join([f"every rule of {told['target']} holds", *notes])
 
     def judge_intervals(self, rule: Any, wanted: str) -> dict[str, list[str]]:
         """Against baseline and champion: the mean is computed here, and the logged bounds must enclose it."""
@@ -138,7 +143,7 @@ class Judge(Evidence):
         names, digest = ("kind", "value"), self.promoted["withdrawn_sha256"]
         same = gone == {"run": champion["run"]["run_id"], **{name: proof[name] for name in names}} and "rows" in proof
         need(same, "champion_proof.json: of another subject or champion than the log names")
-        check(proof, champion["consumption"]["subjects"]["merkle_root"])
+        check(proof, champion["consumption"]["subjects"]["merkle_root"], gone["value"])
         for line in [b"", *self.files["withdrawn.jsonl"].splitlines(keepends=True)]:
             lines.append(line)
             if sha256(b"".join(lines)) == digest:

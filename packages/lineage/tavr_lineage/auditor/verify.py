@@ -22,10 +22,12 @@ COLUMNS = ("clip_id", "stage", "person_id", "identity", "source_key", "source_sh
 NUMBERS = ("start_ms", "end_ms", "first_step", "last_step", "samples")
 SUBJECTS = {"clip_id": ["clip_id"], "person_id": ["person_id"], "source_key": ["source_key"],
             "sha256": ["source_sha256", "clip_sha256"]}
-NAMES = re.compile(  # params.yaml, index.html, README.txt and programs are for the eyes: nothing is concluded from them
-    r"(record|attestation|checkpoint|keys|policy|licences|champion|champion_proof)\.json|model\.sig|checkpoint\.tsr|commit|approvers"
-    r"|(log|withdrawn)\.jsonl|(policy|params)\.yaml|(dvc|requirements)\.lock|consumption\.sqlite|README\.txt"
-    r"|(verify|judge|check_proof)\.py|witnesses|timestamp-roots\.pem|index\.html|tags/[A-Za-z0-9][A-Za-z0-9._@#-]*|verdicts/[a-z][a-z0-9_]*\.json")
+KINDS = {"clip": "clip_id", "person": "person_id", "source": "source_key", "file": "sha256", **{k: k for k in SUBJECTS}}
+NAMES = re.compile(  # from model.sig, params.yaml, index.html, README.txt and programs nothing is concluded here
+    r"(record|attestation|checkpoint|keys|policy|licences|champion|champion_proof)\.json|model\.sig|checkpoint\.tsr|commit"
+    r"|approvers|witnesses|timestamp-roots\.pem|(log|withdrawn)\.jsonl|(policy|params)\.yaml|(dvc|requirements)\.lock"
+    r"|consumption\.sqlite|README\.txt|(verify|judge|check_proof)\.py|index\.html|tags/[A-Za-z0-9][A-Za-z0-9._@#-]*"
+    r"|verdicts/[a-z][a-z0-9_]*\.json")
 SECOND = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 class Failed(Exception):  # noqa: N818 - a finding, no error of the program
@@ -34,18 +36,14 @@ class Failed(Exception):  # noqa: N818 - a finding, no error of the program
 def need(held: object, reason: str) -> None:
     if not held:
         raise Failed(reason)
-
 def canonical(value: Any) -> bytes:  # the one byte string of a JSON value
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
 def parse(data: bytes, name: str, end: bytes = b"\n") -> Any:  # doubled keys and other spellings are refused
     value = json.loads(data)
     need(canonical(value) + end == data, f"{name}: not canonical JSON")
     return value
-
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
 def strings(blob: bytes) -> list[bytes]:  # of an SSH structure: each has its length before it
     found: list[bytes] = []
     while blob:
@@ -53,13 +51,10 @@ def strings(blob: bytes) -> list[bytes]:  # of an SSH structure: each has its le
         need(len(blob) >= size, "an SSH structure is cut off")
         found, blob = [*found, blob[4:size]], blob[size:]
     return found
-
 def fingerprint(key: bytes) -> str:  # as `ssh-keygen -l` prints it
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
-
 def key_of(line: str) -> bytes:  # of `<type> <base64>`
     return base64.b64decode(line.split(" ")[1], validate=True)
-
 def fits(key: bytes, signature: bytes, message: bytes) -> bool:  # whether an ed25519 signature is of this key
     kind, *rest = strings(key)
     need(kind == b"ssh-ed25519", f"a key of type {kind.decode()}: this program reads ed25519 only")
@@ -90,7 +85,6 @@ def dsse(data: bytes, kind: str, keys: dict[str, bytes], what: str) -> tuple[byt
 
 def node(left: bytes, right: bytes) -> bytes:  # of a Merkle tree (RFC 6962)
     return hashlib.sha256(b"\1" + left + right).digest()
-
 def merkle_root(entries: list[bytes]) -> str:  # neighbours are paired, an odd last node is carried up
     level = [hashlib.sha256(b"\0" + entry).digest() for entry in entries] or [hashlib.sha256().digest()]
     while len(level) > 1:
@@ -241,10 +235,11 @@ class Evidence:
     def check_commit(self) -> str:
         """The commit is the promoted one, and names the record."""
         raw, commit, record = self.files["commit"], self.promoted["commit"], self.promoted["record_sha256"]
-        digest = hashlib.new("sha1" if len(commit) == 40 else "sha256", b"commit %d\0" % len(raw) + raw).hexdigest()
+        digest, code = hashlib.sha1 if len(commit) == 40 else hashlib.sha256, self.record["code"]
         named = f"\nrecord-sha256: {record}\n".encode() in raw
-        need(digest == commit and named, "commit: not the promoted commit, or of another record")
-        return commit
+        good = digest(b"commit %d\0" % len(raw) + raw).hexdigest() == commit and named
+        need(good, "commit: not the promoted commit, or of another record")
+        return f"{commit}, made of the code of commit {code['commit']}{' and changes' if code['dirty'] else ''}"
 
     def check_attestation(self) -> str:
         """The signed in-toto statement is about this record and these model files."""
@@ -328,7 +323,7 @@ class Evidence:
     def check_weights(self) -> str:
         """The files of the model, in a folder, are exactly those of the record."""
         if self.weights is None:
-            return "not asked for (--weights)"
+            return "SKIPPED, nobody asked (--weights)"
         bench = self.record["params"]["benchmark"]
         folder = bench["methods"][bench["candidate"]]["model"] + "/"
         root = self.weights / folder if (self.weights / folder).is_dir() else self.weights
@@ -351,22 +346,26 @@ def verify(evidence: Evidence) -> list[Any]:  # every step, with what it establi
             results.append({"step": step, "ok": False, "reason": str(error)})
         except Exception as error:  # noqa: BLE001 - whatever a forged file provokes is a failure of the file
             later = isinstance(error, AttributeError) and any(not one["ok"] for one in results)
-            why = "not checked, for an earlier step failed" if later else "missing or malformed"
-            results.append({"step": step, "ok": False, "reason": f"{why}: {error!r}"})
+            why = "not checked, for an earlier step failed" if later else f"missing or malformed: {error!r}"
+            results.append({"step": step, "ok": False, "reason": why})
     return results
 
 def who_used(evidence: Evidence, asked: str) -> Any:  # what became of a clip, person or source in this model
-    kind, _, value = asked.rpartition(":")
-    subjects = {f"{one}\t{value}" for one in SUBJECTS if kind in ("", one)}
+    kind, _, rest = (part.strip() for part in asked.partition(":"))
+    kinds, value = ([KINDS[kind]], rest) if kind in KINDS and rest else (list(SUBJECTS), asked.strip())
+    subjects = {f"{one}\t{value}" for one in kinds}
     rows = [row for row in evidence.rows if subjects_of(row) & subjects]
-    stages = dict[str, Any]()
+    known, stages = {row[name] for row in evidence.rows for one in SUBJECTS.values() for name in one}, dict[str, Any]()
+    cut = [text.lower() for text in (value, rest) if text.lower() in known or re.fullmatch("[0-9a-fA-F]{8,64}", text)]
+    near = [one for one in sorted(known) for text in cut if one.startswith(text)]
+    if near and not rows:
+        return {"asked": asked, "error": f"no whole id, or one of another kind; do you mean {near[0]!a}?"}
     for stage in sorted({row["stage"] for row in rows}):
         mine = [row for row in rows if row["stage"] == stage]
-        first, last = min(row["first_step"] for row in mine), max(row["last_step"] for row in mine)
-        counts = {"clips": len(mine), "samples": sum(row["samples"] for row in mine)}
-        stages[stage] = {"first_step": first, "last_step": last, **counts}
-    proof = f"all {len(evidence.rows)} rows of the closure were checked against the root in the signed record"
-    return {"asked": asked, "used": bool(rows), "stages": stages, "holds": evidence.holds, "proof": proof}
+        span = {"first_step": min(r["first_step"] for r in mine), "last_step": max(r["last_step"] for r in mine)}
+        stages[stage] = {**span, "clips": len(mine), "samples": sum(row["samples"] for row in mine)}
+    return {"asked": value, "searched_as": kinds, "used": bool(rows), "stages": stages, "holds": evidence.holds,
+            "proof": f"all {len(evidence.rows)} rows of the closure were checked against the root in the signed record"}
 
 def main(kind: type[Evidence] = Evidence) -> int:
     parser = argparse.ArgumentParser(description="Verify a TAVR evidence file, and ask it who was used.")
@@ -393,8 +392,9 @@ def main(kind: type[Evidence] = Evidence) -> int:
     lines = [f"{'ok    ' if step['ok'] else 'FAILED'} {step['step']}: {step['reason']}" for step in steps]
     lines += [json.dumps(answer["who_used"], indent=2)] if "who_used" in answer else []
     lines += [f"clip {clip} was withdrawn since the promotion" for clip in answer.get("withdrawn", ())]
-    print(json.dumps(answer, indent=2) if asked.json else "\n".join([*lines, answer["state"].upper()]))
-    return 4 if answer["state"] == "failed" else 0
+    whose = "" if asked.trust or answer["state"] == "failed" else " (whose it is, only --trust tells)"
+    print(json.dumps(answer, indent=2) if asked.json else "\n".join([*lines, answer["state"].upper() + whose]))
+    return 4 if answer["state"] == "failed" else 2 if "error" in answer.get("who_used", {}) else 0
 
 if __name__ == "__main__":
     sys.exit(main())
