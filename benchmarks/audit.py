@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from tavr_lineage.candidate import commit_candidate
 from tavr_lineage.git import git
-from tavr_lineage.keys import signing_key
 from tavr_lineage.record import Run, StageOutcome, build_record
+from tavr_lineage.trust.keys import signing_key
 from tavr_records.ids import clip_id, sha256_bytes
 from tavr_records.manifest import arrow_schema, write_table
 from tavr_records.schemas import Clip, ClipSplit, Consumed
@@ -137,9 +137,9 @@ def verify(root: Path) -> None:
     """What `tavr verify` does with the closure of a run, from git to the root in its record."""
     from tavr_lineage.candidates import open_finished
     from tavr_lineage.closure import read_consumption
-    from tavr_lineage.evidence_tables import DATABASE, write_closure
-    from tavr_lineage.verification_content import check_closure
-    from tavr_lineage.verification_log import Promoted
+    from tavr_lineage.evidence.tables import DATABASE, write_closure
+    from tavr_lineage.evidence.verification_content import check_closure
+    from tavr_lineage.evidence.verification_log import Promoted
 
     found = open_finished(root, RUN_ID)
     files = {DATABASE: write_closure(read_consumption(root, found.commit, found.record))}

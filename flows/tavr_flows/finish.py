@@ -13,10 +13,10 @@ from tavr_lineage.candidate import SEALED, Candidate, commit_candidate
 from tavr_lineage.case import open_case
 from tavr_lineage.clock import now
 from tavr_lineage.git import dirty_paths, read_file
-from tavr_lineage.keys import signing_key
 from tavr_lineage.promotion import Promotion, promote_case
-from tavr_lineage.publication import publish_or_tell
+from tavr_lineage.publication.publish import publish_or_tell
 from tavr_lineage.record import RECORD, Run, StageOutcome
+from tavr_lineage.trust.keys import signing_key
 from tavr_records.atomic import write_bytes
 from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import sha256_bytes

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tavr_lineage.affected import Candidate, candidates
 from tavr_lineage.git import main_checkout, read_file
-from tavr_lineage.letter import Means
 from tavr_lineage.outputs import stored_files
+from tavr_lineage.withdrawal.affected import Candidate, candidates
+from tavr_lineage.withdrawal.letter import Means
 from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.withdrawn_faces import WithdrawnFace
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tavr_lineage.affected import Affected
-from tavr_lineage.footprint import Footprint
-from tavr_lineage.purge import Kept, Purged, Trace
+from tavr_lineage.withdrawal.affected import Affected
+from tavr_lineage.withdrawal.footprint import Footprint
+from tavr_lineage.withdrawal.purge import Kept, Purged, Trace
 
 _PAGE = 200
 _LOGS_STAY = "logs hold ids at most; Prefect deletes them with their flow run, which is evidence of what ran"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tavr_lineage.case import Case, open_case
 from tavr_lineage.gate import Approval
 from tavr_lineage.promotion import promote_case, refusal
-from tavr_lineage.publication import publish_or_tell
+from tavr_lineage.publication.publish import publish_or_tell
 from tavr_records.errors import InputError, RefusedError, VerificationError
 
 

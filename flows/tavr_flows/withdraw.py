@@ -7,8 +7,8 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed, State
 from pydantic import BaseModel, ConfigDict, Field
-from tavr_lineage.letter import Answer, answer
-from tavr_lineage.withdrawal import Request
+from tavr_lineage.withdrawal.letter import Answer, answer
+from tavr_lineage.withdrawal.tombstones import Request
 from tavr_records.errors import InputError
 
 from tavr_flows.means import withdrawal_means

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tavr_lineage.affected import Affected, affected_document
-from tavr_lineage.compliance import Compliance
-from tavr_lineage.letter import Answer
+from tavr_lineage.withdrawal.affected import Affected, affected_document
+from tavr_lineage.withdrawal.compliance import Compliance
+from tavr_lineage.withdrawal.letter import Answer
 
 _SHOWN = 10
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from tavr_cli.compose import STAGES
-from tavr_lineage.inventory import KINDS, PLACES, kind_of
-from tavr_lineage.withdrawal_policy import ALWAYS_KEPT, DECIDED
+from tavr_lineage.withdrawal.inventory import KINDS, PLACES, kind_of
+from tavr_lineage.withdrawal.withdrawal_policy import ALWAYS_KEPT, DECIDED
 
 # What stages write below data/<stage>, by the names in their code; a name that is not here fails the test below.
 WRITTEN = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence_world import Json, Key, World, entries_of, table_of, with_log
-from tavr_lineage.evidence_tables import write_closure
+from tavr_lineage.evidence.tables import write_closure
 from tavr_records.ids import canonical_json
 
 THIEF = Key(66)

@@ -15,9 +15,9 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tavr_lineage.closure import Consumption
-from tavr_lineage.evidence_tables import write_closure, write_licences
+from tavr_lineage.evidence.tables import write_closure, write_licences
 from tavr_lineage.subjects import subject_tree
-from tavr_lineage.withdrawal_policy import ALWAYS_KEPT, DECIDED
+from tavr_lineage.withdrawal.withdrawal_policy import ALWAYS_KEPT, DECIDED
 from tavr_records.ids import canonical_json, clip_id, sha256_bytes
 from tavr_records.manifest import arrow_schema
 

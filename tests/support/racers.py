@@ -69,9 +69,9 @@ def _meet(folder: Path, name: str, trial: int) -> None:
 
 
 def _move_pointer(name: str, root: Path) -> None:
-    from tavr_lineage.pointers import Pointer, move_pointer
-    from tavr_lineage.server_probe import probe
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.pointers import Pointer, move_pointer
+    from tavr_lineage.publication.server_probe import probe
+    from tavr_lineage.publication.storage import need_storage
 
     storage = need_storage()
     wanted = Pointer("v0.0.1", name, "0" * 64, "tavr#dev#1", f"tag of {name}", 1, "", "")
@@ -84,9 +84,9 @@ _BASE = ("v0.0.1", "b" * 40, "0" * 64, "tavr#dev#1", "the tag both know", 1, "",
 
 def _base_pointer() -> None:
     """The pointer that both racers start from."""
-    from tavr_lineage.pointers import Pointer, move_pointer
-    from tavr_lineage.server_probe import probe
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.pointers import Pointer, move_pointer
+    from tavr_lineage.publication.server_probe import probe
+    from tavr_lineage.publication.storage import need_storage
 
     storage, pointer = need_storage(), Pointer(*_BASE)
     move_pointer(storage, probe(storage), "tavr", "dev", pointer, {pointer.tag: pointer.tag_object}.get)
@@ -94,9 +94,9 @@ def _base_pointer() -> None:
 
 def _move_on(name: str, root: Path) -> None:
     """From the pointer both know to the next, each to one of its own."""
-    from tavr_lineage.pointers import Pointer, move_pointer
-    from tavr_lineage.server_probe import probe
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.pointers import Pointer, move_pointer
+    from tavr_lineage.publication.server_probe import probe
+    from tavr_lineage.publication.storage import need_storage
 
     storage = need_storage()
     wanted = Pointer("v0.0.2", name, "0" * 64, "tavr#dev#2", f"tag of {name}", 2, "", "")
@@ -105,24 +105,24 @@ def _move_on(name: str, root: Path) -> None:
 
 
 def _claim(name: str, root: Path) -> None:
-    from tavr_lineage.pointers import claim_version
-    from tavr_lineage.server_probe import probe
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.pointers import claim_version
+    from tavr_lineage.publication.server_probe import probe
+    from tavr_lineage.publication.storage import need_storage
 
     storage = need_storage()
     claim_version(storage, probe(storage), "tavr", "v0.0.1", {"commit": name, "record_sha256": "0" * 64})
 
 
 def _publish(name: str, root: Path) -> None:
-    from tavr_lineage.publication import publish_version
+    from tavr_lineage.publication.publish import publish_version
 
     publish_version(root, name.rsplit("-", maxsplit=1)[-1])
 
 
 def _publish_assignment(name: str, root: Path) -> None:
     """Publish version n and its assignment n, as its promotion did."""
-    from tavr_lineage.publication import publish_to
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.publish import publish_to
+    from tavr_lineage.publication.storage import need_storage
 
     _, stage, number = name.split("-")
     publish_to(need_storage(), root, f"tavr@v0.0.{number}", [f"tavr#{stage}#{number}"])

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tavr_lineage.affected import candidates
 from tavr_lineage.git import main_checkout, read_file, repository_root
-from tavr_lineage.inventory import checkouts, shown
 from tavr_lineage.outputs import stored_files
+from tavr_lineage.withdrawal.affected import candidates
+from tavr_lineage.withdrawal.inventory import checkouts, shown
 from tavr_records.errors import InputError
 
 FACES, CLIPS = "data/ingest/faces.parquet", "data/ingest/manifest.parquet"

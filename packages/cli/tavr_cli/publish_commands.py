@@ -10,7 +10,7 @@ import typer
 from tavr_records.errors import VerificationError
 
 if TYPE_CHECKING:
-    from tavr_lineage.publication import Progress
+    from tavr_lineage.publication.publish import Progress
 
 EXIT_NOT_VERIFIED = 4
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
@@ -30,7 +30,7 @@ def publish(
     """Publish a version to $TAVR_S3_URL, and the stages it holds; an interrupted publication carries on."""
     from dataclasses import asdict
 
-    from tavr_lineage.publication import publish_version
+    from tavr_lineage.publication.publish import publish_version
 
     with _refusing(), _progress(quiet=as_json) as told:
         done = publish_version(Path.cwd(), version, told)
@@ -58,9 +58,9 @@ def pull(
     """Fetch a published model, verify it against its signatures, and leave a receipt."""
     from dataclasses import asdict
 
-    from tavr_lineage.pull import find_reader
-    from tavr_lineage.pull import pull as fetch
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.pull import find_reader
+    from tavr_lineage.publication.pull import pull as fetch
+    from tavr_lineage.publication.storage import need_storage
 
     with _refusing(), _progress(quiet=as_json) as told:
         done = fetch(need_storage(), name, out.resolve(), find_reader(Path.cwd(), keys), told)
@@ -79,9 +79,9 @@ def give_back(
     """Delete a pulled model and say so where it came from, so that it no longer counts as deployed."""
     from dataclasses import asdict
 
-    from tavr_lineage.pull import find_signer
-    from tavr_lineage.receipts import give_back as delete
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.pull import find_signer
+    from tavr_lineage.publication.receipts import give_back as delete
+    from tavr_lineage.publication.storage import need_storage
 
     with _refusing():
         receipt = delete(need_storage(), folder.resolve(), find_signer(Path.cwd()))
@@ -101,8 +101,8 @@ def receipts(
     """Who pulled which version, and whether the copy was returned."""
     from dataclasses import asdict
 
-    from tavr_lineage.receipts import list_receipts
-    from tavr_lineage.storage import need_storage
+    from tavr_lineage.publication.receipts import list_receipts
+    from tavr_lineage.publication.storage import need_storage
 
     copies = list_receipts(need_storage(), model, version)
     if as_json:

@@ -43,7 +43,7 @@ def promote(
     from tavr_lineage.case import open_case
     from tavr_lineage.gate import Approval
     from tavr_lineage.promotion import log_refusal, promote_case, refusal
-    from tavr_lineage.publication import publish_or_tell
+    from tavr_lineage.publication.publish import publish_or_tell
 
     from tavr_cli.main import print_json
 
@@ -83,7 +83,7 @@ def rollback(
     from dataclasses import asdict
 
     from tavr_lineage.promotion import rollback as roll_back
-    from tavr_lineage.publication import publish_or_tell
+    from tavr_lineage.publication.publish import publish_or_tell
 
     from tavr_cli.main import print_json
 
@@ -126,8 +126,8 @@ def approve(  # noqa: PLR0913 - to sign here, elsewhere, or to bring in what was
     as_json: AsJson = False,
 ) -> None:
     """Say yes to a candidate for a stage, signed with your own SSH key."""
-    from tavr_lineage.approvals import SignedApproval
     from tavr_lineage.promotion import approve as log_approval
+    from tavr_lineage.trust.approvals import SignedApproval
 
     from tavr_cli.main import print_json
 
@@ -145,7 +145,7 @@ def approve(  # noqa: PLR0913 - to sign here, elsewhere, or to bring in what was
             else:
                 print(f"{write_payload}: sign it with `{told}`")
             return
-        from tavr_lineage.approvals import sign_approval
+        from tavr_lineage.trust.approvals import sign_approval
 
         signed = sign_approval(text, signer)
     entry = log_approval(Path.cwd(), candidate, to, signed)
@@ -157,10 +157,10 @@ def approve(  # noqa: PLR0913 - to sign here, elsewhere, or to bring in what was
 
 def _approval_text(candidate: str, to: str, key: Path | None, approver: str, *, alone: bool) -> tuple[str, Path]:
     """The text to sign and the key to sign it with; `alone` when only the text is wanted."""
-    from tavr_lineage.approvals import approval_payload, approver_of, default_key
     from tavr_lineage.candidates import open_finished
     from tavr_lineage.clock import now
     from tavr_lineage.git import repository_root
+    from tavr_lineage.trust.approvals import approval_payload, approver_of, default_key
 
     root = repository_root(Path.cwd())
     found = open_finished(root, candidate)

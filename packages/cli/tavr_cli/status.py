@@ -9,9 +9,9 @@ from tavr_flows.runs import list_runs, read_summary
 from tavr_lineage.candidates import open_finished
 from tavr_lineage.case import rejection, withdrawn_clips
 from tavr_lineage.git import repository_root
-from tavr_lineage.log import open_log
 from tavr_lineage.policy import read_policy
 from tavr_lineage.registry import Version, holder, list_assignments, list_versions, unlogged_tags
+from tavr_lineage.trust.log import open_log
 from tavr_records.errors import InputError, VerificationError
 
 _SHOWN = 20

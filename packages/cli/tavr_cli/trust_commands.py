@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
 def list_keys(as_json: AsJson = False) -> None:
     """Every key the log names, with the lines it may sign."""
     from tavr_lineage.git import repository_root
-    from tavr_lineage.keyring import describe_keys
-    from tavr_lineage.log import open_log
+    from tavr_lineage.trust.keyring import describe_keys
+    from tavr_lineage.trust.log import open_log
 
     from tavr_cli.main import print_json
 
@@ -54,9 +54,9 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Let one more key count from the next line on."""
-    from tavr_lineage.custody import add_key
     from tavr_lineage.git import repository_root
-    from tavr_lineage.keys import fingerprint, load_public
+    from tavr_lineage.trust.custody import add_key
+    from tavr_lineage.trust.keys import fingerprint, load_public
 
     entry = add_key(repository_root(Path.cwd()), load_public(public), use.value)
     _answer(entry, f"{fingerprint(entry['public_key'])} may sign ({use.value}), by line {entry['seq']}", as_json)
@@ -68,8 +68,8 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Replace this machine's key: the next lines are signed with the new one, old lines stay valid."""
-    from tavr_lineage.custody import rotate_key
     from tavr_lineage.git import repository_root
+    from tavr_lineage.trust.custody import rotate_key
 
     entry, new = rotate_key(repository_root(Path.cwd()), to)
     remedy = f"; now set TAVR_SIGNING_KEY={to}" if to is not None else ""
@@ -84,8 +84,8 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Take the trust from a key, back to the line from which it may have been somebody else's."""
-    from tavr_lineage.custody import revoke_key
     from tavr_lineage.git import repository_root
+    from tavr_lineage.trust.custody import revoke_key
 
     entry = revoke_key(repository_root(Path.cwd()), fingerprint, reason, from_seq)
     _answer(entry, f"{fingerprint} is not trusted from line {entry['from_seq']} on", as_json)
@@ -104,7 +104,7 @@ def checkpoint(  # noqa: PLR0913 - made here, signed there, written to the log
     """Pin the log's head, for third parties to keep: `tavr verify --since FILE` then proves nothing changed."""
     from dataclasses import asdict
 
-    from tavr_lineage.checkpoint_files import log_checkpoint, take_checkpoint, witness_checkpoint
+    from tavr_lineage.trust.checkpoint_files import log_checkpoint, take_checkpoint, witness_checkpoint
 
     if sum(path is not None for path in (out, witness, log)) != 1:
         raise InputError("name one of --out, --witness and --log")

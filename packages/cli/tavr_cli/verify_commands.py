@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tavr_lineage.verification import Verification
+    from tavr_lineage.evidence.verification import Verification
 
 EXIT_NOT_VERIFIED = 4
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
@@ -25,9 +25,9 @@ def evidence(
     as_json: AsJson = False,
 ) -> None:
     """Write everything that proves a release into one file, with a verifier that needs nothing of ours."""
-    from tavr_lineage.evidence import collect_evidence
-    from tavr_lineage.evidence_page import add_views
-    from tavr_lineage.evidence_zip import write_zip
+    from tavr_lineage.evidence.collect import collect_evidence
+    from tavr_lineage.evidence.container import write_zip
+    from tavr_lineage.evidence.page import add_views
     from tavr_records.ids import sha256_file
 
     files = add_views(collect_evidence(Path.cwd(), model))
@@ -46,7 +46,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Hold a release against its evidence, offline, step by step; exit code 4 when a step does not hold."""
-    from tavr_lineage.evidence import Asked, verify_release
+    from tavr_lineage.evidence.collect import Asked, verify_release
 
     found = verify_release(Path.cwd(), release, Asked(trust, since, weights))
     print(json.dumps(found.to_json(), indent=2, sort_keys=True) if as_json else describe(found))

@@ -36,8 +36,8 @@ def withdraw(  # noqa: PLR0913 - a command has as many options as its form has f
     from tavr_flows.means import withdrawal_means
     from tavr_flows.withdraw_page import answer_document, render_answer
     from tavr_lineage.git import repository_root
-    from tavr_lineage.letter import answer
-    from tavr_lineage.withdrawal import Request
+    from tavr_lineage.withdrawal.letter import answer
+    from tavr_lineage.withdrawal.tombstones import Request
 
     asked = [(kind, value) for kind, value in (("clip", clip), ("person", person), ("source", source)) if value]
     if len(asked) != 1:
@@ -75,7 +75,7 @@ def _print_status(as_json: bool) -> None:
     from dataclasses import asdict
 
     from tavr_flows.withdraw_page import render_times
-    from tavr_lineage.compliance import compliance_times
+    from tavr_lineage.withdrawal.compliance import compliance_times
 
     times = compliance_times(Path.cwd())
     if as_json:

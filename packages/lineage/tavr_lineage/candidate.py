@@ -6,12 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tavr_lineage.attest import ATTESTATION, write_attestation
-from tavr_lineage.custody import announce_model_key
 from tavr_lineage.git import git
-from tavr_lineage.keys import SigningKey
-from tavr_lineage.model_signature import MODEL_SIGNATURE, model_folder, model_key, sign_model
 from tavr_lineage.record import RECORD, Run, StageOutcome, build_record, write_record
+from tavr_lineage.trust.attest import ATTESTATION, write_attestation
+from tavr_lineage.trust.custody import announce_model_key
+from tavr_lineage.trust.keys import SigningKey
+from tavr_lineage.trust.model_signature import MODEL_SIGNATURE, model_folder, model_key, sign_model
 
 COMMITTED = ("params.yaml", "dvc.lock", "reports")
 SEALED = (RECORD, ATTESTATION, MODEL_SIGNATURE)

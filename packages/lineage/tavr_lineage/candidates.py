@@ -9,9 +9,9 @@ from tavr_records.errors import InputError
 from tavr_records.ids import sha256_bytes
 
 from tavr_lineage.git import git, read_file, repository_root
-from tavr_lineage.log import open_log
 from tavr_lineage.policy import artifact_name
 from tavr_lineage.registry import MOVES, list_versions, resolve_candidate
+from tavr_lineage.trust.log import open_log
 
 
 @dataclass(frozen=True)

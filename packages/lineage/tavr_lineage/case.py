@@ -11,24 +11,24 @@ from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.withdrawals import read_withdrawals
 
-from tavr_lineage.allowed_signers import APPROVERS, WITNESSES, read_signers
-from tavr_lineage.approvals import EVENT as APPROVED
-from tavr_lineage.approvals import collect_approvals
-from tavr_lineage.attest import ATTESTATION, open_sealed
 from tavr_lineage.candidate import tree_without_seal
 from tavr_lineage.candidates import Finished, open_finished
-from tavr_lineage.checkpoint import logged_checkpoints
 from tavr_lineage.closure import find_withdrawn_clips, find_withdrawn_subject, read_consumption
 from tavr_lineage.gate import Approval, Circumstances, Decision, judge
 from tavr_lineage.git import main_checkout, read_file, repository_root
-from tavr_lineage.keys import PublicKey, SigningKey, signing_key
-from tavr_lineage.log import Log, open_log
-from tavr_lineage.model_signature import MODEL_SIGNATURE, check_model_signature, model_folder
 from tavr_lineage.outputs import find_mismatches
 from tavr_lineage.policy import POLICY, Policy, parse_policy
 from tavr_lineage.record import RECORD, parse_record
 from tavr_lineage.registry import MOVES, holder, tag_facts
-from tavr_lineage.timestamp import ROOTS, read_roots
+from tavr_lineage.trust.allowed_signers import APPROVERS, WITNESSES, read_signers
+from tavr_lineage.trust.approvals import EVENT as APPROVED
+from tavr_lineage.trust.approvals import collect_approvals
+from tavr_lineage.trust.attest import ATTESTATION, open_sealed
+from tavr_lineage.trust.checkpoint import logged_checkpoints
+from tavr_lineage.trust.keys import PublicKey, SigningKey, signing_key
+from tavr_lineage.trust.log import Log, open_log
+from tavr_lineage.trust.model_signature import MODEL_SIGNATURE, check_model_signature, model_folder
+from tavr_lineage.trust.timestamp import ROOTS, read_roots
 
 WITHDRAWN = "audit/withdrawn.jsonl"
 JUDGES = {"approvers": APPROVERS, "witnesses": WITNESSES, "timestamp-roots.pem": ROOTS}

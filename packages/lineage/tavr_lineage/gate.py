@@ -8,8 +8,8 @@ from typing import Any
 from tavr_records.ids import canonical_json, sha256_bytes
 
 from tavr_lineage.comparison import Compared, Interval, compare
-from tavr_lineage.people import is_same_person
 from tavr_lineage.policy import ASSURANCES, Policy
+from tavr_lineage.trust.people import is_same_person
 
 Record = Mapping[str, Any]
 _FINISHED = ("done", "cached")

@@ -8,7 +8,7 @@ import yaml
 from tavr_records.errors import InputError
 from tavr_records.params import structure
 
-from tavr_lineage.withdrawal_policy import WithdrawalPolicy, check_withdrawal_policy
+from tavr_lineage.withdrawal.withdrawal_policy import WithdrawalPolicy, check_withdrawal_policy
 
 POLICY = Path("conf/policy.yaml")
 ASSURANCES = ("form", "ssh-signed")

@@ -11,10 +11,6 @@ from typing import Any
 from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import sha256_bytes
 
-from tavr_lineage.allowed_signers import APPROVERS, read_signers
-from tavr_lineage.approvals import EVENT as APPROVED
-from tavr_lineage.approvals import SignedApproval, verify_approval
-from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.candidates import open_finished
 from tavr_lineage.case import (
     REJECTED,
@@ -28,9 +24,13 @@ from tavr_lineage.case import (
 from tavr_lineage.clock import now
 from tavr_lineage.gate import Approval
 from tavr_lineage.git import git, read_file, repository_root
-from tavr_lineage.keys import signing_key
-from tavr_lineage.log import Log, append, check_signer, open_log
 from tavr_lineage.registry import MOVES, Version, assign, check_move, find_version, register
+from tavr_lineage.trust.allowed_signers import APPROVERS, read_signers
+from tavr_lineage.trust.approvals import EVENT as APPROVED
+from tavr_lineage.trust.approvals import SignedApproval, verify_approval
+from tavr_lineage.trust.attest import ATTESTATION
+from tavr_lineage.trust.keys import signing_key
+from tavr_lineage.trust.log import Log, append, check_signer, open_log
 
 
 @dataclass(frozen=True)

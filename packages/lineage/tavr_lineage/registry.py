@@ -16,9 +16,9 @@ from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json
 
 from tavr_lineage.git import GitError, git, git_bytes, resolve
-from tavr_lineage.keys import PublicKey, SigningKey
-from tavr_lineage.log import Log, open_log
-from tavr_lineage.tag_object import TAG_PAYLOAD_TYPE, open_tag
+from tavr_lineage.trust.keys import PublicKey, SigningKey
+from tavr_lineage.trust.log import Log, open_log
+from tavr_lineage.trust.tag_object import TAG_PAYLOAD_TYPE, open_tag
 
 MOVES = ("promoted", "rolled back")
 """Events of the log that let a version hold a stage."""
@@ -183,7 +183,7 @@ def create_tag(root: Path, tag: Tag, key: SigningKey) -> str:
                 raise InputError(f"tag {tag.name} is already there; run the command again") from error
         else:
             return "ssh"
-    from tavr_lineage.attest import seal  # seconds of import, wanted on a machine without ssh-keygen alone
+    from tavr_lineage.trust.attest import seal  # seconds of import, wanted on a machine without ssh-keygen alone
 
     payload = canonical_json({"tag": tag.name, "commit": tag.commit, "title": tag.title, "facts": facts})
     sealed = canonical_json(seal(payload, TAG_PAYLOAD_TYPE, key)).decode("ascii")

@@ -29,7 +29,7 @@ def test_without_storage_each_command_says_what_to_set(
 def test_what_does_not_verify_ends_with_4(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tavr_lineage import storage
+    from tavr_lineage.publication import storage
 
     def refuse() -> None:
         raise VerificationError("s3://b/x: its bytes are not the file's")

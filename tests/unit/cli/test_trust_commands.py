@@ -15,7 +15,7 @@ WHEN = "2026-01-01T00:00:00Z"
 @pytest.fixture
 def logged(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose log has two lines."""
-    from tavr_lineage.log import append
+    from tavr_lineage.trust.log import append
 
     monkeypatch.delenv("TAVR_SIGNING_KEY", raising=False)
     append(checkout, "promoted", WHEN, {"target": "dev"})
@@ -46,7 +46,7 @@ def test_a_checkpoint_is_written_and_a_rewritten_log_is_exit_code_4(logged: Path
     file = tmp_path / "c.json"
     assert json.loads(tavr(logged, "checkpoint", "-o", str(file), "--json").stdout)["head"]["size"] == 2
     git(logged, "update-ref", "-d", "refs/heads/audit")
-    from tavr_lineage.log import append
+    from tavr_lineage.trust.log import append
 
     append(logged, "promoted", WHEN, {"target": "other"})
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "wanda")], check=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from evidence_world import World
 from tavr_cli.main import app
-from tavr_lineage.evidence_page import add_views
-from tavr_lineage.evidence_zip import write_zip
+from tavr_lineage.evidence.container import write_zip
+from tavr_lineage.evidence.page import add_views
 from tavr_records.errors import InputError
 from typer.testing import CliRunner
 

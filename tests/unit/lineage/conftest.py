@@ -19,9 +19,9 @@ from s3_server import S3Server, rclone_server
 from tavr_lineage import git as git_module
 from tavr_lineage.candidate import Candidate, commit_candidate
 from tavr_lineage.exports.dossier import Dossier, open_dossier
-from tavr_lineage.keys import signing_key
 from tavr_lineage.promotion import promote
 from tavr_lineage.record import Run, StageOutcome
+from tavr_lineage.trust.keys import signing_key
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import (
     Clip,

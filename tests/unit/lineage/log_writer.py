@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tavr_lineage.keys import SigningKey, fingerprint, public_line
+from tavr_lineage.trust.keys import SigningKey, fingerprint, public_line
 
 
 def make_keys(count: int, seed: int = 0) -> list[SigningKey]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tavr_lineage.allowed_signers import APPROVERS
-from tavr_lineage.approvals import SignedApproval, approval_payload, approver_of, sign_approval
 from tavr_lineage.case import open_case
-from tavr_lineage.log import append, read_log
-from tavr_lineage.people import is_same_person
 from tavr_lineage.promotion import approve, promote
+from tavr_lineage.trust.allowed_signers import APPROVERS
+from tavr_lineage.trust.approvals import SignedApproval, approval_payload, approver_of, sign_approval
+from tavr_lineage.trust.log import append, read_log
+from tavr_lineage.trust.people import is_same_person
 from tavr_records.errors import InputError, RefusedError
 
 from .conftest import Finish, git

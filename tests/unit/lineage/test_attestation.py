@@ -13,8 +13,8 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementProto
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
-from tavr_lineage.attest import ATTESTATION, PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE
-from tavr_lineage.keys import signing_key
+from tavr_lineage.trust.attest import ATTESTATION, PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE
+from tavr_lineage.trust.keys import signing_key
 
 from .conftest import EXPORTED, Finish
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from stand_alone import FOLDER
-from tavr_lineage.evidence import collect_evidence
-from tavr_lineage.evidence_page import PROGRAMS, add_views
-from tavr_lineage.evidence_zip import write_zip
-from tavr_lineage.log import open_log
+from tavr_lineage.evidence.collect import collect_evidence
+from tavr_lineage.evidence.container import write_zip
+from tavr_lineage.evidence.page import PROGRAMS, add_views
 from tavr_lineage.promotion import promote
 from tavr_lineage.questions import prove_subject
+from tavr_lineage.trust.log import open_log
 from tavr_records.ids import canonical_json
 
 from .conftest import CLIPS, Finish

@@ -13,11 +13,18 @@ from publishable import BIG, publishable
 from racers import race
 from s3_server import BUCKET, S3Server
 from tavr_lineage.promotion import promote
-from tavr_lineage.publication import publish
-from tavr_lineage.pull import find_reader, pull
-from tavr_lineage.server_probe import probe
-from tavr_lineage.storage import ABSENT, ConflictError, list_objects, need_storage, read_object, write_object
-from tavr_lineage.unpublication import delete_published
+from tavr_lineage.publication.publish import publish
+from tavr_lineage.publication.pull import find_reader, pull
+from tavr_lineage.publication.server_probe import probe
+from tavr_lineage.publication.storage import (
+    ABSENT,
+    ConflictError,
+    list_objects,
+    need_storage,
+    read_object,
+    write_object,
+)
+from tavr_lineage.publication.unpublication import delete_published
 from tavr_records.errors import InputError, RefusedError
 
 from .conftest import Finish

@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tavr_lineage.allowed_signers import WITNESSES, AllowedSigner, parse_signers
-from tavr_lineage.checkpoint import PAYLOAD_TYPE, add_witness, checkpoint_payload, make_checkpoint, verify_checkpoint
-from tavr_lineage.checkpoint_files import log_checkpoint, take_checkpoint, token_path, witness_checkpoint
-from tavr_lineage.keyring import ADDED, REVOKED, ROTATED
-from tavr_lineage.keys import PublicKey, SigningKey, make_key, signing_key
-from tavr_lineage.log import _line, append, open_log, parse_log
-from tavr_lineage.timestamp import ROOTS, ask_timestamp, parse_roots, verify_timestamp
+from tavr_lineage.trust.allowed_signers import WITNESSES, AllowedSigner, parse_signers
+from tavr_lineage.trust.checkpoint import (
+    PAYLOAD_TYPE,
+    add_witness,
+    checkpoint_payload,
+    make_checkpoint,
+    verify_checkpoint,
+)
+from tavr_lineage.trust.checkpoint_files import log_checkpoint, take_checkpoint, token_path, witness_checkpoint
+from tavr_lineage.trust.keyring import ADDED, REVOKED, ROTATED
+from tavr_lineage.trust.keys import PublicKey, SigningKey, make_key, signing_key
+from tavr_lineage.trust.log import _line, append, open_log, parse_log
+from tavr_lineage.trust.timestamp import ROOTS, ask_timestamp, parse_roots, verify_timestamp
 from tavr_records.errors import InputError, VerificationError
 
 from .conftest import git

@@ -14,17 +14,17 @@ from evidence_world import World, row, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_alone import FOLDER, PROOF
-from tavr_lineage.certificate import store_certificate
 from tavr_lineage.closure import parse_consumption
-from tavr_lineage.evidence import Asked, collect_evidence, verify_release
-from tavr_lineage.evidence_page import PROGRAMS, add_views
-from tavr_lineage.evidence_zip import read_zip, write_zip
+from tavr_lineage.evidence.collect import Asked, collect_evidence, verify_release
+from tavr_lineage.evidence.container import read_zip, write_zip
+from tavr_lineage.evidence.page import PROGRAMS, add_views
+from tavr_lineage.evidence.verification import FAILED, VERIFIED, WITHDRAWN
 from tavr_lineage.git import read_file
-from tavr_lineage.keys import signing_key
-from tavr_lineage.log import open_log
 from tavr_lineage.promotion import promote, rollback
 from tavr_lineage.subjects import subject_tree
-from tavr_lineage.verification import FAILED, VERIFIED, WITHDRAWN
+from tavr_lineage.trust.keys import signing_key
+from tavr_lineage.trust.log import open_log
+from tavr_lineage.withdrawal.certificate import store_certificate
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json
 

@@ -13,11 +13,11 @@ from tavr_lineage.candidates import open_finished
 from tavr_lineage.closure import read_consumption
 from tavr_lineage.git import git as run_git
 from tavr_lineage.git import read_file
-from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.promotion import promote, rollback
 from tavr_lineage.questions import who_used
 from tavr_lineage.registry import list_versions
+from tavr_lineage.trust.log import read_log
 from tavr_records.errors import InputError, RefusedError
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import Consumed

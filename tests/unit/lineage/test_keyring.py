@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tavr_lineage.custody import add_key, revoke_key, rotate_key
-from tavr_lineage.keyring import ADDED, REVOKED, ROTATED, BrokenChainError, describe_keys
-from tavr_lineage.keys import PublicKey, SigningKey, load_public, signing_key
-from tavr_lineage.log import _line, append, open_log, parse_log
+from tavr_lineage.trust.custody import add_key, revoke_key, rotate_key
+from tavr_lineage.trust.keyring import ADDED, REVOKED, ROTATED, BrokenChainError, describe_keys
+from tavr_lineage.trust.keys import PublicKey, SigningKey, load_public, signing_key
+from tavr_lineage.trust.log import _line, append, open_log, parse_log
 from tavr_records.errors import InputError
 
 from .log_writer import make_keys

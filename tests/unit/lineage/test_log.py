@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tavr_lineage.keyring import ADDED, BrokenChainError
-from tavr_lineage.keys import SigningKey, signing_key
-from tavr_lineage.log import BRANCH, PATH, _line, append, check_chain, parse_log, read_log
+from tavr_lineage.trust.keyring import ADDED, BrokenChainError
+from tavr_lineage.trust.keys import SigningKey, signing_key
+from tavr_lineage.trust.log import BRANCH, PATH, _line, append, check_chain, parse_log, read_log
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json
 

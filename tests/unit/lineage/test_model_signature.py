@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tavr_lineage.candidate import tree_without_seal
 from tavr_lineage.case import open_case
-from tavr_lineage.log import open_log, read_log
-from tavr_lineage.model_signature import MODEL_SIGNATURE, check_model_signature, model_key
 from tavr_lineage.release import open_release
+from tavr_lineage.trust.log import open_log, read_log
+from tavr_lineage.trust.model_signature import MODEL_SIGNATURE, check_model_signature, model_key
 from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import sha256_file
 

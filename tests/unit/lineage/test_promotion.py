@@ -11,11 +11,11 @@ import pytest
 import yaml
 from tavr_lineage import registry
 from tavr_lineage.case import open_case
-from tavr_lineage.custody import add_key
-from tavr_lineage.keys import PublicKey, signing_key
-from tavr_lineage.log import read_log
 from tavr_lineage.promotion import promote, rollback
 from tavr_lineage.registry import find_version, holder, list_assignments, list_versions, tag_facts, verify_tag
+from tavr_lineage.trust.custody import add_key
+from tavr_lineage.trust.keys import PublicKey, signing_key
+from tavr_lineage.trust.log import read_log
 from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import canonical_json, sha256_bytes
 

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from publishable import BIG, PRETRAINED, publishable
 from s3_server import ACCESS_KEY, BUCKET, S3Server, free_port
-from tavr_lineage.log import read_log
-from tavr_lineage.pointers import read_pointer
 from tavr_lineage.promotion import promote, rollback
-from tavr_lineage.publication import publish, publish_version
-from tavr_lineage.published_manifest import read_manifest
-from tavr_lineage.server_probe import probe
-from tavr_lineage.storage import Storage, list_objects, need_storage, open_storage, write_object
-from tavr_lineage.uploads import PART, list_uploads, split, upload, verify
+from tavr_lineage.publication.pointers import read_pointer
+from tavr_lineage.publication.publish import publish, publish_version
+from tavr_lineage.publication.published_manifest import read_manifest
+from tavr_lineage.publication.server_probe import probe
+from tavr_lineage.publication.storage import Storage, list_objects, need_storage, open_storage, write_object
+from tavr_lineage.publication.uploads import PART, list_uploads, split, upload, verify
+from tavr_lineage.trust.log import read_log
 from tavr_records.errors import InputError, RefusedError, VerificationError
 from tavr_records.ids import sha256_file
 
@@ -113,7 +113,7 @@ def test_an_older_assignment_never_replaces_a_later_one(finish: Finish, checkout
 
 PUBLISH = """
 import sys, pathlib
-from tavr_lineage.publication import publish_version
+from tavr_lineage.publication.publish import publish_version
 print(publish_version(pathlib.Path(sys.argv[1]), sys.argv[2]).sent)
 """
 
@@ -217,7 +217,7 @@ def test_bytes_that_changed_on_the_way_are_found(
     promotion = promote(checkout, FIRST, "dev")
     url = os.environ["TAVR_S3_URL"].split("/", 3)[3]
     damaged = s3.folder / BUCKET / url / "tavr/v0.0.1/files/data/stage3/model/model.safetensors"
-    from tavr_lineage import publication
+    from tavr_lineage.publication import publish as publication
 
     real = publication.upload
 

@@ -13,15 +13,22 @@ import pytest
 from counting_proxy import counting_proxy
 from publishable import BIG, PRETRAINED, publishable
 from s3_server import S3Server
-from tavr_lineage.keys import SigningKey, signing_key
-from tavr_lineage.log import read_log
-from tavr_lineage.pointers import parse_pointer, stage_path
 from tavr_lineage.promotion import promote, rollback
-from tavr_lineage.publication import publish
-from tavr_lineage.published_manifest import manifest_bytes, manifest_path, parse_manifest, version_path
-from tavr_lineage.pull import Reader, find_reader, pull
-from tavr_lineage.receipts import give_back, list_receipts, open_receipt, receipt_path
-from tavr_lineage.storage import Storage, delete_object, list_objects, need_storage, read_object, write_object
+from tavr_lineage.publication.pointers import parse_pointer, stage_path
+from tavr_lineage.publication.publish import publish
+from tavr_lineage.publication.published_manifest import manifest_bytes, manifest_path, parse_manifest, version_path
+from tavr_lineage.publication.pull import Reader, find_reader, pull
+from tavr_lineage.publication.receipts import give_back, list_receipts, open_receipt, receipt_path
+from tavr_lineage.publication.storage import (
+    Storage,
+    delete_object,
+    list_objects,
+    need_storage,
+    read_object,
+    write_object,
+)
+from tavr_lineage.trust.keys import SigningKey, signing_key
+from tavr_lineage.trust.log import read_log
 from tavr_records.errors import InputError, VerificationError
 from tavr_records.ids import canonical_json, sha256_bytes
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-from tavr_lineage.certificate import read_certificates
-from tavr_lineage.footprint import text_of
-from tavr_lineage.inventory import KINDS, stored
-from tavr_lineage.keys import signing_key
-from tavr_lineage.letter import answer
-from tavr_lineage.log import read_log
 from tavr_lineage.promotion import open_case, promote
-from tavr_lineage.withdrawal import Request, withdrawn_inputs
+from tavr_lineage.trust.keys import signing_key
+from tavr_lineage.trust.log import read_log
+from tavr_lineage.withdrawal.certificate import read_certificates
+from tavr_lineage.withdrawal.footprint import text_of
+from tavr_lineage.withdrawal.inventory import KINDS, stored
+from tavr_lineage.withdrawal.letter import answer
+from tavr_lineage.withdrawal.tombstones import Request, withdrawn_inputs
 from tavr_records.errors import InputError
 from tavr_records.schemas import Clip
 from withdrawal_world import BORROWING, fill_outputs, fill_work, forget_in_cache, mark, settle_run

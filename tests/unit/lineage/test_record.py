@@ -6,12 +6,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from tavr_lineage.attest import ATTESTATION, open_sealed
 from tavr_lineage.candidate import tree_without_seal
 from tavr_lineage.closure import CONSUMPTION, Consumption
-from tavr_lineage.keys import signing_key
 from tavr_lineage.record import RECORD, StageOutcome, parse_record
 from tavr_lineage.subjects import subject_tree
+from tavr_lineage.trust.attest import ATTESTATION, open_sealed
+from tavr_lineage.trust.keys import signing_key
 from tavr_records.errors import InputError
 from tavr_records.ids import canonical_json, sha256_bytes
 from tavr_records.manifest import read_manifest, read_table

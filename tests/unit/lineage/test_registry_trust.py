@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tavr_lineage.allowed_signers import WITNESSES
 from tavr_lineage.case import open_case
-from tavr_lineage.checkpoint_files import log_checkpoint, take_checkpoint, witness_checkpoint
-from tavr_lineage.custody import rotate_key
-from tavr_lineage.keys import make_key, signing_key
-from tavr_lineage.log import open_log, read_log
 from tavr_lineage.promotion import promote, reject, rollback
 from tavr_lineage.registry import Tag, create_tag, holder, unlogged_tags
+from tavr_lineage.trust.allowed_signers import WITNESSES
+from tavr_lineage.trust.checkpoint_files import log_checkpoint, take_checkpoint, witness_checkpoint
+from tavr_lineage.trust.custody import rotate_key
+from tavr_lineage.trust.keys import make_key, signing_key
+from tavr_lineage.trust.log import open_log, read_log
 from tavr_records.errors import InputError, RefusedError, VerificationError
 
 from .conftest import CLIPS, Finish, git

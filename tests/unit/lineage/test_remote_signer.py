@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SigstoreKey, SSlibKey
-from tavr_lineage.attest import ATTESTATION, open_sealed
 from tavr_lineage.case import open_case
-from tavr_lineage.keys import signing_key
-from tavr_lineage.remote_signer import remote_key, remote_signer
+from tavr_lineage.trust.attest import ATTESTATION, open_sealed
+from tavr_lineage.trust.keys import signing_key
+from tavr_lineage.trust.remote_signer import remote_key, remote_signer
 from tavr_records.errors import InputError
 
 from .conftest import Finish

@@ -15,12 +15,12 @@ from evidence_world import MODEL, World, checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tavr_lineage.candidate import Candidate
-from tavr_lineage.evidence_tables import read_closure
-from tavr_lineage.evidence_zip import write_zip
+from tavr_lineage.evidence.container import write_zip
+from tavr_lineage.evidence.tables import read_closure
+from tavr_lineage.evidence.verification import FAILED
 from tavr_lineage.git import read_file
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.promotion import open_case
-from tavr_lineage.verification import FAILED
 from tavr_records.errors import VerificationError
 
 from .conftest import finish_run, make_checkout

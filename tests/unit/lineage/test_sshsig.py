@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tavr_lineage.keys import load_public
-from tavr_lineage.sshsig import parse_signature, verify_signature
+from tavr_lineage.trust.keys import load_public
+from tavr_lineage.trust.sshsig import parse_signature, verify_signature
 from tavr_records.errors import VerificationError
 
 MESSAGE = b"any bytes\x00\n"

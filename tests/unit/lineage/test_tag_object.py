@@ -4,9 +4,9 @@ import re
 
 import pytest
 from evidence_world import Key
-from tavr_lineage.keys import PublicKey
-from tavr_lineage.sshsig import BEGIN, END
-from tavr_lineage.tag_object import TAG_PAYLOAD_TYPE, TagObject, open_tag
+from tavr_lineage.trust.keys import PublicKey
+from tavr_lineage.trust.sshsig import BEGIN, END
+from tavr_lineage.trust.tag_object import TAG_PAYLOAD_TYPE, TagObject, open_tag
 from tavr_records.errors import VerificationError
 from tavr_records.ids import canonical_json
 

@@ -19,9 +19,9 @@ from attacks_container import in_zip, lay_out
 from attacks_operator import former
 from evidence_world import LATE, Key, World, checkpoint, write_log
 from stand_alone import AUDITOR, JUDGE
-from tavr_lineage.evidence_zip import read_zip, write_zip
-from tavr_lineage.verification import FAILED, VERIFIED, WITHDRAWN, Demands, verify_evidence
-from tavr_lineage.weights_folder import check_weights
+from tavr_lineage.evidence.container import read_zip, write_zip
+from tavr_lineage.evidence.verification import FAILED, VERIFIED, WITHDRAWN, Demands, verify_evidence
+from tavr_lineage.evidence.weights_folder import check_weights
 from tavr_records.errors import VerificationError
 
 ATTACKS: dict[str, Callable[[Path], Attack]] = {

@@ -9,15 +9,15 @@ import pytest
 from publishable import publishable
 from racers import race
 from s3_server import S3Server
-from tavr_lineage import turns
-from tavr_lineage.keys import signing_key
-from tavr_lineage.log import read_log
-from tavr_lineage.pointers import read_pointer
 from tavr_lineage.promotion import promote
-from tavr_lineage.publication import publish
-from tavr_lineage.published_manifest import read_manifest, version_path
-from tavr_lineage.storage import list_objects, need_storage, read_object, write_object
-from tavr_lineage.turns import turn
+from tavr_lineage.publication import turns
+from tavr_lineage.publication.pointers import read_pointer
+from tavr_lineage.publication.publish import publish
+from tavr_lineage.publication.published_manifest import read_manifest, version_path
+from tavr_lineage.publication.storage import list_objects, need_storage, read_object, write_object
+from tavr_lineage.publication.turns import turn
+from tavr_lineage.trust.keys import signing_key
+from tavr_lineage.trust.log import read_log
 from tavr_records.errors import RefusedError
 from tavr_records.ids import sha256_bytes
 

@@ -7,10 +7,10 @@ import pytest
 from publishable import publishable
 from s3_server import BUCKET, S3Server
 from tavr_lineage.promotion import promote
-from tavr_lineage.publication import publish
-from tavr_lineage.pull import find_reader, pull
-from tavr_lineage.storage import list_objects, need_storage
-from tavr_lineage.unpublication import delete_published
+from tavr_lineage.publication.publish import publish
+from tavr_lineage.publication.pull import find_reader, pull
+from tavr_lineage.publication.storage import list_objects, need_storage
+from tavr_lineage.publication.unpublication import delete_published
 from tavr_records.errors import InputError, RefusedError
 
 from .conftest import Finish

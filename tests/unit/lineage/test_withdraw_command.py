@@ -15,12 +15,12 @@ from tavr_flows.means import face_of, withdrawal_means
 from tavr_flows.prefect_traces import PrefectTraces
 from tavr_flows.withdraw import WithdrawParameters, told
 from tavr_flows.withdraw_page import render_answer
-from tavr_lineage.footprint import Footprint
-from tavr_lineage.letter import Means, answer
-from tavr_lineage.log import append
 from tavr_lineage.promotion import promote
-from tavr_lineage.purge import Kept, Purged
-from tavr_lineage.withdrawal import Request
+from tavr_lineage.trust.log import append
+from tavr_lineage.withdrawal.footprint import Footprint
+from tavr_lineage.withdrawal.letter import Means, answer
+from tavr_lineage.withdrawal.purge import Kept, Purged
+from tavr_lineage.withdrawal.tombstones import Request
 from tavr_records.errors import InputError
 from tavr_records.ids import sha256_bytes
 from tavr_records.manifest import write_manifest

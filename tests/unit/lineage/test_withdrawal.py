@@ -9,17 +9,17 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tavr_lineage import letter
-from tavr_lineage.affected import find_affected, pulls, rerun_from
-from tavr_lineage.compliance import compliance_times
-from tavr_lineage.evidence import Asked, verify_release
-from tavr_lineage.footprint import Footprint
-from tavr_lineage.inventory import KINDS, kind_of
-from tavr_lineage.letter import Means, answer
-from tavr_lineage.log import append, read_log
+from tavr_lineage.evidence.collect import Asked, verify_release
 from tavr_lineage.policy import parse_policy
 from tavr_lineage.promotion import open_case, promote
-from tavr_lineage.withdrawal import Request, withdraw
+from tavr_lineage.trust.log import append, read_log
+from tavr_lineage.withdrawal import letter
+from tavr_lineage.withdrawal.affected import find_affected, pulls, rerun_from
+from tavr_lineage.withdrawal.compliance import compliance_times
+from tavr_lineage.withdrawal.footprint import Footprint
+from tavr_lineage.withdrawal.inventory import KINDS, kind_of
+from tavr_lineage.withdrawal.letter import Means, answer
+from tavr_lineage.withdrawal.tombstones import Request, withdraw
 from tavr_records.errors import InputError, RefusedError
 from tavr_records.manifest import write_manifest
 from tavr_records.schemas import ClipPair, Consumed, Source
@@ -94,7 +94,7 @@ def test_a_withdrawal_that_ended_before_its_log_line_is_finished(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tavr_lineage.withdrawal.append", stop)
+        patch.setattr("tavr_lineage.withdrawal.tombstones.append", stop)
         with pytest.raises(KeyboardInterrupt):
             withdraw(checkout, Request("person", "person1", WHY), AT)
     assert [entry["event"] for entry in read_log(checkout) if entry["event"] == "withdrawn"] == []
@@ -288,7 +288,7 @@ def test_the_face_is_kept_only_where_policy_permits(finish: Finish, checkout: Pa
     (kept,) = read_withdrawn_faces(checkout / "audit/withdrawn_faces.jsonl")
     assert kept.least_similarity == 0.6
     assert git(checkout, "status", "--porcelain", "--", "audit") == ""
-    from tavr_lineage.certificate import read_certificates
+    from tavr_lineage.withdrawal.certificate import read_certificates
 
     (statement,) = read_certificates(checkout).values()
     assert [block["path"] for block in statement["block"]] == ["audit/withdrawn.jsonl", "audit/withdrawn_faces.jsonl"]

@@ -11,14 +11,14 @@ import pyarrow.compute
 from tavr_records.errors import InputError
 from tavr_records.ids import sha256_bytes
 
-from tavr_lineage.attest import ATTESTATION
 from tavr_lineage.closure import read_consumption
 from tavr_lineage.git import main_checkout, read_file, repository_root
-from tavr_lineage.log import read_log
 from tavr_lineage.outputs import stored_files
 from tavr_lineage.policy import POLICY, read_policy
 from tavr_lineage.record import RECORD, parse_record
 from tavr_lineage.registry import holder, list_versions, resolve_candidate
+from tavr_lineage.trust.attest import ATTESTATION
+from tavr_lineage.trust.log import read_log
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported
 

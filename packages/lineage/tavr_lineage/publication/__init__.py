@@ -1,0 +1,1 @@
+"""Releases in object storage: published, pulled and verified, taken back."""

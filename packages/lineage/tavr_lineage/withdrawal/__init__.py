@@ -1,0 +1,1 @@
+"""A person, clip or source is withdrawn: tombstones, remedies, purge, certificate."""
