@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import yaml
 from tavr_lineage.candidate import SEALED, Candidate, commit_candidate
@@ -35,7 +35,7 @@ def finish(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str, pr
     candidate = commit_candidate(run.tree, _facts(run, outcomes, started_at), signing_key(run.root))
     paths = _keep(run, candidate.record)
     close_worktree(run)
-    allow, reasons, promotion = _judge(run, candidate, promote)
+    allow, reasons, notes, promotion = _judge(run, candidate, promote)
     published = publish_or_tell(run.root, promotion) if promotion is not None else None
     summary = {
         "run_id": run.request.run_id,
@@ -46,7 +46,7 @@ def finish(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str, pr
         "stages": [asdict(outcome) for outcome in outcomes],
         "verdicts": _verdicts(candidate.record),
         "metrics": (candidate.record["benchmark"] or {}).get("metrics"),
-        "gate": {"target": TARGET, "allow": allow, "reasons": reasons},
+        "gate": {"target": TARGET, "allow": allow, "reasons": reasons, "notes": list(notes)},
         "promotion": asdict(promotion) if promotion is not None else None,
         "published": published,
         "paths": paths,
@@ -56,20 +56,29 @@ def finish(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str, pr
     return summary
 
 
-def _judge(run: RunFolder, candidate: Candidate, promote: bool) -> tuple[bool, list[str], Promotion | None]:
+class _Judged(NamedTuple):
+    """What the gate said, and the promotion that followed."""
+
+    allow: bool
+    reasons: list[str]
+    notes: Sequence[str] = ()
+    promotion: Promotion | None = None
+
+
+def _judge(run: RunFolder, candidate: Candidate, promote: bool) -> _Judged:
     try:
         case = open_case(run.root, candidate.commit, TARGET)
     except (InputError, VerificationError) as error:
-        return False, [f"gate: {error}"], None
-    reasons = list(case.decision.reasons)
+        return _Judged(allow=False, reasons=[f"gate: {error}"])
+    found = _Judged(case.decision.allow, list(case.decision.reasons), list(case.decision.notes))
     if not promote:
-        return case.decision.allow, reasons, None
+        return found
     try:
-        return True, reasons, promote_case(run.root, case)
+        return found._replace(promotion=promote_case(run.root, case))
     except RefusedError:
-        return False, reasons, None
+        return found
     except InputError as error:  # the log takes no line from us, or somebody made the same tag: the candidate stays
-        return False, [f"gate: {error}"], None
+        return _Judged(allow=False, reasons=[f"gate: {error}"])
 
 
 def _facts(run: RunFolder, outcomes: Sequence[StageOutcome], started_at: str) -> Run:

@@ -57,6 +57,7 @@ def promote(parameters: PromoteParameters) -> State[Any]:
 def _page(case: Case) -> str:
     rules = "\n".join(f"| {rule} | {'holds' if held else 'REFUSES'} |" for rule, held in case.decision.rules)
     reasons = "\n".join(f"- {reason}" for reason in case.decision.reasons) or "- none"
+    notes = "".join(f"\n{note}\n" for note in case.decision.notes)
     verdict = "allows" if case.decision.allow else "refuses"
     title = f"# The gate {verdict} run {case.record['run']['run_id']} for {case.target}"
-    return f"{title}\n\n| rule | answer |\n| --- | --- |\n{rules}\n\n## Reasons to refuse\n\n{reasons}\n"
+    return f"{title}\n\n| rule | answer |\n| --- | --- |\n{rules}\n\n## Reasons to refuse\n\n{reasons}\n{notes}"

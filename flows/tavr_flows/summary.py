@@ -52,7 +52,7 @@ def render_summary(summary: Mapping[str, Any]) -> str:
         f"profile `{summary['profile']}`, branch `{summary['branch']}`, commit `{summary['commit']}`",
         "## Gate",
         decision,
-        "\n".join(f"- {reason}" for reason in gate["reasons"]),
+        "\n".join(f"- {line}" for line in (*gate["reasons"], *gate["notes"])),
         "## Metrics",
         _markdown(metric_table(summary)) or "none: the benchmark did not run",
         "## Checks",

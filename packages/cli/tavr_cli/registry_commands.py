@@ -55,6 +55,7 @@ def promote(
             {
                 "allow": case.decision.allow,
                 "reasons": list(case.decision.reasons),
+                "notes": list(case.decision.notes),
                 "intervals": {rule: interval.facts() for rule, interval in case.decision.intervals.items()},
                 "commit": case.commit,
                 "to": to,
@@ -67,6 +68,8 @@ def promote(
         print(published)
     elif case.decision.allow:
         print(f"the gate allows {candidate} for {to}")
+    if not as_json:
+        print(*case.decision.notes, sep="\n", end="\n" if case.decision.notes else "")
     if not case.decision.allow:
         if not dry_run:
             log_refusal(Path.cwd(), case)

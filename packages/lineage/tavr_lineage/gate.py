@@ -56,13 +56,15 @@ class Circumstances:
 class Decision:
     """`reasons` is empty exactly when `allow`; `rules` says of every rule whether it held.
 
-    `intervals` holds what the rules `benchmark` and `champion` computed, where there was enough to compute.
+    `intervals` holds what the rules `benchmark` and `champion` computed, where there was enough to compute; `notes`
+    what a reader should know besides, one line each.
     """
 
     allow: bool
     reasons: tuple[str, ...]
     rules: tuple[tuple[str, bool], ...]
     intervals: Mapping[str, Interval] = field(default_factory=dict[str, Interval])
+    notes: tuple[str, ...] = ()
 
 
 def judge(record: Record, policy: Policy, circumstances: Circumstances) -> Decision:
@@ -89,7 +91,9 @@ def judge(record: Record, policy: Policy, circumstances: Circumstances) -> Decis
     held = tuple((name, not listed) for name, listed in found)
     compared = {"benchmark": baseline, "champion": champion}
     intervals = {name: one.interval for name, one in compared.items() if one is not None and one.interval is not None}
-    return Decision(not reasons, reasons, held, intervals)
+    gone = circumstances.withdrawn_champion
+    notes = (f"champion {gone['run']} not compared: {gone['kind']} {gone['value']} in it is withdrawn",) if gone else ()
+    return Decision(not reasons, reasons, held, intervals, notes)
 
 
 def _target_is_known(record: Record, policy: Policy, now: Circumstances) -> list[str]:

@@ -191,13 +191,13 @@ def test_the_summary_reads_like_a_report(tmp_path: Path) -> None:
             "methods": {"ours": {"id_target": interval}, "base": {"id_target": {**interval, "mean": None}}},
             "versus_base": {"ours": {"id_target": interval}},
         },
-        "gate": {"target": "dev", "allow": False, "reasons": ["checks: no"]},
+        "gate": {"target": "dev", "allow": False, "reasons": ["checks: no"], "notes": ["champion: no bar"]},
         "promotion": None,
         "paths": {"run": "here"},
     }
     text = render_summary(json.loads(json.dumps(summary)))
     assert "**refused** for dev" in text
-    assert "- checks: no" in text
+    assert "- checks: no\n- champion: no bar" in text
     assert "| stage1 | REFUSED | 1.2 | a \\| b c |" in text
     assert "| pairs | refused | 2 | 3 | x (critical) |" in text
     assert metric_table(summary) == [

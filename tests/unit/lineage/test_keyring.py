@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tavr_lineage.trust.custody import add_key, revoke_key, rotate_key
 from tavr_lineage.trust.keyring import ADDED, REVOKED, ROTATED, BrokenChainError, describe_keys
-from tavr_lineage.trust.keys import PublicKey, SigningKey, load_public, signing_key
+from tavr_lineage.trust.keys import PublicKey, SigningKey, load_key, load_public, make_key, signing_key
 from tavr_lineage.trust.log import _line, append, open_log, parse_log
 from tavr_records.errors import InputError
 
@@ -17,6 +18,16 @@ from .log_writer import make_keys
 
 WHEN = "2026-01-01T00:00:00Z"
 KEYS = make_keys(6)
+
+
+def test_writers_that_need_the_first_key_at_once_get_the_same_one(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / str(number) / "key"
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(make_key, [path] * 4))
+        assert load_public(path.with_name("key.pub")).line == load_key(path).public
+        assert sorted(file.name for file in path.parent.iterdir()) == ["key", "key.pub"]
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 class Told:

@@ -64,6 +64,7 @@ def check_gate(files: Files, promoted: Promoted, approvals: Approvals) -> tuple[
     circumstances = Circumstances(
         target=target,
         champion=_champion(files, promoted),
+        withdrawn_champion=entry.get("withdrawn_champion"),
         approvals=approvals.good,
         doubtful_approvals=approvals.doubtful,
         rejection=_rejection(promoted),
@@ -75,16 +76,14 @@ def check_gate(files: Files, promoted: Promoted, approvals: Approvals) -> tuple[
         raise VerificationError("; ".join(decision.reasons))
     computed = {name: interval.facts() for name, interval in decision.intervals.items()}
     _compare(computed, entry["intervals"])
-    notes = [f"every rule of {target} holds", f"{', '.join(sorted(computed))} computed again", *_remarks(promoted)]
-    return decision, "; ".join(notes)
+    told = [f"every rule of {target} holds", f"{', '.join(sorted(computed))} computed again", *decision.notes]
+    told += [f"refused before, log line {one['seq']}: {'; '.join(one['reasons'])}" for one in _refusals(promoted)]
+    return decision, "; ".join(told)
 
 
-def _remarks(promoted: Promoted) -> list[str]:
-    """What a reader should know of a promotion that the gate allows: it was not always so, or not compared."""
-    gone, record = promoted.entry.get("withdrawn_champion"), promoted.entry["record_sha256"]
-    passed = [f"champion {gone['run']} not compared: {gone['kind']} {gone['value']} in it is withdrawn"] if gone else []
-    refused = [e for e in promoted.before if e["event"] == "refused" and e["record_sha256"] == record]
-    return passed + [f"refused before, log line {entry['seq']}: {'; '.join(entry['reasons'])}" for entry in refused]
+def _refusals(promoted: Promoted) -> list[Mapping[str, Any]]:
+    record = promoted.entry["record_sha256"]
+    return [one for one in promoted.before if one["event"] == "refused" and one["record_sha256"] == record]
 
 
 def _compare(computed: Mapping[str, Mapping[str, Any]], logged: Mapping[str, Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ There it is shared by all worktrees, survives `git clean` and can never be commi
 import base64
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,10 +130,10 @@ def make_key(path: Path) -> None:
 
 
 def write_private(path: Path, data: bytes) -> bool:
-    """Write a fresh key readable by its owner only; of two processes at once, one wins and both use its key."""
+    """Write a fresh key readable by its owner only; of two writers at once, one wins and both use its key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
+    temporary = Path(name)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     try:
