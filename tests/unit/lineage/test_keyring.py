@@ -25,7 +25,7 @@ def test_writers_that_need_the_first_key_at_once_get_the_same_one(tmp_path: Path
         path = tmp_path / str(number) / "key"
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(make_key, [path] * 4))
-        assert load_public(path.with_name("key.pub")).line == load_key(path).public
+        assert load_public(path.with_name("key.pub")).public == load_key(path).public
         assert sorted(file.name for file in path.parent.iterdir()) == ["key", "key.pub"]
         assert path.stat().st_mode & 0o777 == 0o600
 
