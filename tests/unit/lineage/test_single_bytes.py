@@ -14,8 +14,9 @@ from attacks_container import lay_out
 from evidence_world import MODEL, World, checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_alone import AUDITOR
 from tavr_lineage.candidate import Candidate
-from tavr_lineage.evidence.container import write_zip
+from tavr_lineage.evidence.container import read_zip, write_zip
 from tavr_lineage.evidence.tables import read_closure
 from tavr_lineage.evidence.verification import FAILED
 from tavr_lineage.git import read_file
@@ -71,6 +72,19 @@ def test_in_evidence(name: str, place: int, mask: int) -> None:
             if name in FOR_THE_EYES and verifier is stand_alone:
                 continue
             assert verifier(path, attack)[0] == FAILED, (verifier.__name__, name, place % len(FILES[name]), mask)
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.integers(0, 1 << 20), mask=st.integers(1, 255))
+def test_in_the_file_that_holds_it(place: int, mask: int) -> None:
+    """The zip file is refused, or it holds the very same: the date of a member says nothing."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "evidence.zip"
+        write_zip(path, FILES)
+        path.write_bytes(flipped(path.read_bytes(), place, mask))
+        for read, verifier in ((read_zip, in_house), (AUDITOR.read_zip, stand_alone)):
+            state, reason = verifier(path, Attack({}, ""))
+            assert state == FAILED or read(path) == FILES, (verifier.__name__, place, mask, reason)
 
 
 @settings(max_examples=30, deadline=None)
