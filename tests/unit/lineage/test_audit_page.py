@@ -24,7 +24,7 @@ FIRST, SECOND = "20260101-00000001", "20260301-00000002"
 def commands(root: Path) -> list[str]:
     """The shell commands of the page, in order, less those of the operator and of pip."""
     blocks = re.findall(r"```bash\n(.*?)```", (root / "docs/audit.md").read_text(encoding="utf-8"), re.DOTALL)
-    found = [line for block in blocks for line in re.split(r"\n(?=audit/|tavr |python3 |cp )", block.strip())]
+    found = [line for block in blocks for line in re.split(r"\n(?=audit/|tavr |python3 |cp |grep )", block.strip())]
     return [line for line in found if not line.startswith(("tavr ", "python3 -m venv"))]
 
 
@@ -43,7 +43,7 @@ def desk(finish: Finish, checkout: Path, tmp_path: Path) -> tuple[Path, dict[str
     finish(SECOND, gain=0.5)
     promote(checkout, SECOND, "dev")
     write_zip(folder / "later.zip", add_views(collect_evidence(checkout, "v0.0.2")))
-    return folder, {"SHA256:...": str(open_log(checkout).entries[0]["key"]), "--id ID": f"--id {person}", "ID": person}
+    return folder, {"SHA256:...": str(open_log(checkout).entries[0]["key"]), "ID": person}
 
 
 def test_every_command_does_what_the_page_says(root: Path, desk: tuple[Path, dict[str, str]]) -> None:
@@ -66,4 +66,5 @@ def test_every_command_does_what_the_page_says(root: Path, desk: tuple[Path, dic
     assert (
         f"PROVEN: person_id '{CLIPS[0].person_id}' is in the model" in told[next(n for n in lines if "proof.json" in n)]
     )
+    assert '"version":"v0.0.1"' in next(text for line, text in told.items() if line.startswith("grep"))
     assert "the kept checkpoint: line" in next(text for line, text in told.items() if "--since" in line)

@@ -99,7 +99,15 @@ def test_who_used_answers_from_the_file_alone(promoted: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "spoil", [str.upper, lambda one: one[:-1], lambda one: f"persn:{one}", lambda one: f"file:{one}"]
+    "spoil",
+    [
+        str.upper,
+        lambda one: one[:-1],
+        lambda one: one[1:7],
+        lambda one: f"{one},",
+        lambda one: f"persn:{one}",
+        lambda one: f"file:{one}",
+    ],
 )
 def test_a_misspelt_id_is_no_answer(spoil: Callable[[str], str], promoted: Path, tmp_path: Path) -> None:
     path, clip = bundle(promoted, tmp_path / "evidence.zip"), CLIPS[0].clip_id
@@ -126,7 +134,16 @@ def test_proofs_are_checked_against_the_record(promoted: Path, tmp_path: Path) -
 
     def run(document: Any, root: str, asked: str) -> tuple[int, str]:
         path.write_text(json.dumps(document))
-        command = [sys.executable, "-I", str(FOLDER / "check_proof.py"), str(path), "--root", root, "--id", asked]
+        command = [
+            sys.executable,
+            "-I",
+            str(FOLDER / "check_proof.py"),
+            str(path),
+            "--root",
+            root,
+            "--id",
+            f"person:{asked}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
 
@@ -138,7 +155,7 @@ def test_proofs_are_checked_against_the_record(promoted: Path, tmp_path: Path) -
         assert run({**document, "value": other}, root, other)[0] == 4
         assert run(document, "0" * 64, value)[0] == 4
         assert "not about" in run(document, root, value.upper())[1]
-        assert "no kind of subject" in run({**document, "kind": "person"}, root, value)[1]
+        assert "not about" in run({**document, "kind": "clip_id"}, root, value)[1]
 
 
 @settings(max_examples=25, deadline=None)
@@ -147,10 +164,12 @@ def test_every_proof_is_right_and_no_bent_one_is(people: set[str], asked: str, d
     rows = [row(f"s{number}", "stage1", person) for number, person in enumerate(sorted(people))]
     tree = subject_tree(table_of(rows))
     proof, root = tree.prove("person_id", asked), tree.tree.root
-    assert PROOF.check(proof, root, asked) == ("in the model, 1 rows" if asked in people else "not in the model")
+    assert PROOF.check(proof, root, "person_id", asked) == (
+        "in the model, 1 rows" if asked in people else "not in the model"
+    )
     other = data.draw(st.text("abc", min_size=1, max_size=3).filter(lambda name: (name in people) != (asked in people)))
     with pytest.raises(ValueError, match=r"neighbours|root|place"):
-        PROOF.check({**proof, "value": other}, root, other)
+        PROOF.check({**proof, "value": other}, root, "person_id", other)
 
 
 def test_the_same_release_gives_the_same_bytes(promoted: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Check a proof that somebody is, or is not, in a model: `python check_proof.py PROOF.json --id ID --root HEX`.
+"""Check a proof that somebody is, or is not, in a model: `python check_proof.py PROOF.json --id person:ID --root HEX`.
 
 For whoever got a proof (`tavr prove`) and not the whole evidence. Needs Python 3.9 alone and shares no code with TAVR.
-ID is whom you ask about, from your own papers: a proof about a misspelt id proves nothing about you. HEX is
+`--id` is whom you ask about, from your own papers, as clip:ID, person:ID, source:KEY or file:SHA256: a proof about a
+misspelt id, or about another kind, proves nothing about you. The root decides which model it is about. HEX is
 `consumption.subjects.merkle_root` of the signed record, as `verify.py` prints it in its step `closure`; take it from
 whoever ran that, or from where the operator publishes it, never from whoever sent you the proof alone. The
 tree is that of RFC 6962 over the model's clips, people, sources and files, sorted; a leaf is `kind TAB value TAB sha256
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-KINDS = ("clip_id", "person_id", "source_key", "sha256")
+KINDS = {"clip": "clip_id", "person": "person_id", "source": "source_key", "file": "sha256"}
 
 
 def node(left: bytes, right: bytes) -> bytes:
@@ -38,13 +39,11 @@ def climb(digest: bytes, index: int, size: int, path: list[str]) -> bytes:
     return node(top, climb(digest, index - half, size - half, path[:-1]))
 
 
-def check(proof: Any, root: str, asked: str) -> str:
-    """What the proof proves about `asked`; raises ValueError if it proves nothing."""
+def check(proof: Any, root: str, kind: str, value: str) -> str:
+    """What the proof proves about a `value` of a `kind`; raises ValueError if it proves nothing."""
     subject, size = f"{proof['kind']}\t{proof['value']}", proof["size"]
-    if proof["value"] != asked:
-        raise ValueError(f"the proof is about {proof['value']!a}, not about {asked!a}")
-    if proof["kind"] not in KINDS:
-        raise ValueError(f"{proof['kind']!a} is no kind of subject: {', '.join(KINDS)}")
+    if (proof["kind"], proof["value"]) != (kind, value):
+        raise ValueError(f"the proof is about {subject!a}, not about {kind} {value!a}")
     if "rows" in proof:
         digest = hashlib.sha256("".join(proof["rows"]).encode()).hexdigest()
         ends: list[Any] = [{**proof, "leaf": f"{subject}\t{digest}"}]
@@ -69,12 +68,15 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Check a proof that somebody is, or is not, in a model.")
     parser.add_argument("proof", type=Path)
-    parser.add_argument("--id", required=True, help="whom you ask about")
+    parser.add_argument("--id", required=True, metavar="KIND:ID", help="whom you ask about")
     parser.add_argument("--root", required=True, metavar="HEX", help="merkle_root of the signed record")
     asked = parser.parse_args()
+    kind, _, value = asked.id.partition(":")
+    if kind not in KINDS or not value:
+        parser.error(f"--id {asked.id!a}: give {', '.join(f'{one}:ID' for one in KINDS)}")
     try:
         proof = json.loads(asked.proof.read_bytes())
-        print(f"PROVEN: {proof['kind']} {proof['value']!a} is {check(proof, asked.root, asked.id)}")
+        print(f"PROVEN: {proof['kind']} {proof['value']!a} is {check(proof, asked.root, KINDS[kind], value)}")
     except OSError as error:
         parser.error(str(error))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -143,7 +143,7 @@ class Judge(Evidence):
         names, digest = ("kind", "value"), self.promoted["withdrawn_sha256"]
         same = gone == {"run": champion["run"]["run_id"], **{name: proof[name] for name in names}} and "rows" in proof
         need(same, "champion_proof.json: of another subject or champion than the log names")
-        check(proof, champion["consumption"]["subjects"]["merkle_root"], gone["value"])
+        check(proof, champion["consumption"]["subjects"]["merkle_root"], gone["kind"], gone["value"])
         for line in [b"", *self.files["withdrawn.jsonl"].splitlines(keepends=True)]:
             lines.append(line)
             if sha256(b"".join(lines)) == digest:

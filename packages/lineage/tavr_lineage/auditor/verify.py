@@ -356,10 +356,10 @@ def who_used(evidence: Evidence, asked: str) -> Any:  # what became of a clip, p
     subjects = {f"{one}\t{value}" for one in kinds}
     rows = [row for row in evidence.rows if subjects_of(row) & subjects]
     known, stages = {row[name] for row in evidence.rows for one in SUBJECTS.values() for name in one}, dict[str, Any]()
-    cut = [text.lower() for text in (value, rest) if text.lower() in known or re.fullmatch("[0-9a-fA-F]{8,64}", text)]
-    near = [one for one in sorted(known) for text in cut if one.startswith(text)]
-    if near and not rows:
-        return {"asked": asked, "error": f"no whole id, or one of another kind; do you mean {near[0]!a}?"}
+    texts, known = [text.lower() for text in (value, rest) if len(text) > 5], {one for one in known if len(one) > 5}
+    near = [one for one in sorted(known) for text in texts if text in one.lower() or one.lower() in text]
+    if near and not rows:  # cut off, with something before or after it, in other letters, or of another kind
+        return {"asked": asked, "error": f"NOT ANSWERED: not an id as it stands here; do you mean {near[0]!a}?"}
     for stage in sorted({row["stage"] for row in rows}):
         mine = [row for row in rows if row["stage"] == stage]
         span = {"first_step": min(r["first_step"] for r in mine), "last_step": max(r["last_step"] for r in mine)}
