@@ -88,9 +88,9 @@ def write_consumption(root: Path, table: pa.Table) -> None:
     write_table(root / CONSUMPTION, table)
 
 
-def parse_consumption(data: bytes | None) -> pa.Table:
-    """The table of a commit's bytes; an empty one of None, which a refused run has."""
-    return arrow_schema(Consumption).empty_table() if data is None else pq.read_table(pa.BufferReader(data))
+def parse_consumption(data: bytes) -> pa.Table:
+    """The table of a file's bytes."""
+    return pq.read_table(pa.BufferReader(data))
 
 
 def read_consumption(root: Path, commit: str, record: Mapping[str, Any]) -> pa.Table:

@@ -77,9 +77,8 @@ def count_uses(ledger: pa.Table) -> pa.Table:
     used = ledger.filter(ledger["used"])
     steps = np.repeat(used["step"].to_numpy(), pc.list_value_length(used["clip_ids"]).to_numpy())
     names, codes = _encode([pc.list_flatten(chunk).dictionary_encode() for chunk in used["clip_ids"].chunks])
-    order = (
-        np.argsort(steps, kind="stable") if np.any(np.diff(steps) < 0) else slice(None)
-    )  # a ledger is sorted by step
+    in_order = not np.any(np.diff(steps) < 0)  # as a ledger is
+    order = slice(None) if in_order else np.argsort(steps, kind="stable")
     codes, steps = codes[order], steps[order]
     first, last = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
     first[codes[::-1]], last[codes] = steps[::-1], steps  # of several the last written stays
@@ -95,12 +94,17 @@ def _encode(chunks: Sequence[pa.DictionaryArray]) -> tuple[pa.StringArray, NDArr
     at it once a chunk.
     """
     filled = [chunk for chunk in chunks if len(chunk)]
-    dictionaries = {chunk.dictionary.buffers()[-1].address: chunk.dictionary for chunk in filled}
+    dictionaries = {_memory(chunk.dictionary): chunk.dictionary for chunk in filled}
     texts = pa.chunked_array([*dictionaries.values()], pa.string()).combine_chunks().dictionary_encode()
     places = np.split(
         texts.indices.to_numpy(zero_copy_only=False).astype(np.int64),
         np.cumsum([len(one) for one in dictionaries.values()], dtype=np.int64)[:-1],
     )
     place = dict(zip(dictionaries, places, strict=True)) if dictionaries else {}
-    codes = [place[one.dictionary.buffers()[-1].address][one.indices.to_numpy(zero_copy_only=False)] for one in filled]
+    codes = [place[_memory(one.dictionary)][one.indices.to_numpy(zero_copy_only=False)] for one in filled]
     return texts.dictionary, np.concatenate([np.zeros(0, np.int64), *codes])
+
+
+def _memory(array: pa.Array) -> tuple[int, ...]:
+    """Where an array lies: equal only for one and the same, as long as both are held."""
+    return array.offset, len(array), *(0 if one is None else one.address for one in array.buffers())

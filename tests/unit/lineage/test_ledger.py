@@ -11,7 +11,7 @@ from tavr_lineage.ledger import count_uses, digest_ledger, read_ledgers
 from tavr_records.manifest import arrow_schema, read_table, write_manifest
 from tavr_records.schemas import Consumed
 
-ROW = st.tuples(st.lists(st.sampled_from("abcde"), max_size=3, unique=True), st.booleans())
+ROW = st.tuples(st.lists(st.sampled_from(["", "a", "b", "c", "dd"]), max_size=3, unique=True), st.booleans())
 
 
 def rows_of(drawn: list[tuple[list[str], bool]]) -> list[Consumed]:
