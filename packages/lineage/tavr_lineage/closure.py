@@ -125,8 +125,7 @@ def find_withdrawn_subject(table: pa.Table, withdrawals: Sequence[Withdrawal]) -
     """Kind and value of the first clip, person, source or file in the table that is withdrawn as a whole, if any."""
     for item in withdrawals:
         columns = [column for column in COLUMNS[item.kind] if column in table.column_names]
-        whole = item.start_ms is None or item.end_ms is None
-        if whole and any(pc.any(pc.equal(table[column], item.value)).as_py() for column in columns):
+        if item.start_ms is None and any(pc.any(pc.equal(table[column], item.value)).as_py() for column in columns):
             return item.kind, item.value
     return None
 

@@ -96,7 +96,7 @@ def check_withdrawals(files: Files, promoted: Promoted, closure: pa.Table) -> tu
     """Today's list grew from the judged one and from every logged one; nothing withdrawn by then was consumed."""
     data = files["withdrawn.jsonl"]
     lines = data.splitlines(keepends=True)
-    digests = [sha256_bytes(b"".join(lines[:count])) for count in range(len(lines) + 1)]
+    digests = _digests_as_it_grew(lines)
     logged = [e for e in promoted.log.trusted() if e["event"] == "withdrawn"]
     for entry in (promoted.entry, *logged):
         if entry["withdrawn_sha256"] not in digests:
@@ -122,11 +122,15 @@ def judged_withdrawals(data: bytes, digest: str) -> list[Withdrawal]:
         VerificationError: the list does not begin with that one.
     """
     lines = data.splitlines(keepends=True)
-    for count in range(len(lines) + 1):
-        head = b"".join(lines[:count])
-        if sha256_bytes(head) == digest:
-            return parse_withdrawals(head.decode(), "withdrawn.jsonl")
-    raise VerificationError("withdrawn.jsonl: does not begin with the list that was judged; a line is gone")
+    digests = _digests_as_it_grew(lines)
+    if digest not in digests:
+        raise VerificationError("withdrawn.jsonl: does not begin with the list that was judged; a line is gone")
+    return parse_withdrawals(b"".join(lines[: digests.index(digest)]).decode(), "withdrawn.jsonl")
+
+
+def _digests_as_it_grew(lines: Sequence[bytes]) -> list[str]:
+    """sha256 of the list when it had none, one, two, ... of its lines."""
+    return [sha256_bytes(b"".join(lines[:count])) for count in range(len(lines) + 1)]
 
 
 def _split(known: Sequence[Withdrawal], judged: int, at: str) -> tuple[list[Withdrawal], list[Withdrawal]]:

@@ -30,22 +30,15 @@ _NUMBERS = ("schema_version", "counter")
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What a receipt says.
+class Pull:
+    """What was pulled: the facts of a receipt that its reader does not make himself.
 
     Attributes:
-        id: 32 hex digits.
-        what: `pulled` or `returned`.
         url: the bucket's prefix that the model came from.
         stage: stage it was asked for by; "" for a version.
         counter: of the stage's assignment; 0 for a version.
-        who: account on the machine `host`.
-        public_key: the key that signs it.
     """
 
-    schema_version: int
-    id: str
-    what: str
     url: str
     artifact: str
     version: str
@@ -54,6 +47,22 @@ class Receipt:
     commit: str
     record_sha256: str
     manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt(Pull):
+    """What a receipt says: what was pulled, by whom and when.
+
+    Attributes:
+        id: 32 hex digits.
+        what: `pulled` or `returned`.
+        who: account on the machine `host`.
+        public_key: the key that signs it.
+    """
+
+    schema_version: int
+    id: str
+    what: str
     who: str
     host: str
     at: str
@@ -75,25 +84,11 @@ class Copy:
         return not self.returned_at
 
 
-@dataclass(frozen=True)
-class Pull:
-    """What was pulled: the facts of a receipt that its reader does not make himself."""
-
-    url: str
-    artifact: str
-    version: str
-    stage: str
-    counter: int
-    commit: str
-    record_sha256: str
-    manifest_sha256: str
-
-
 def make_receipt(pull: Pull, key: SigningKey) -> tuple[Receipt, bytes]:
     """A receipt in the name of this account and machine, and its signed bytes."""
     receipt = Receipt(
-        SCHEMA_VERSION, uuid.uuid4().hex, PULLED, **asdict(pull), who=_who(), host=socket.gethostname(), at=now(),
-        public_key=key.public,
+        **asdict(pull), schema_version=SCHEMA_VERSION, id=uuid.uuid4().hex, what=PULLED, who=_who(),
+        host=socket.gethostname(), at=now(), public_key=key.public,
     )  # fmt: skip
     return receipt, _signed(receipt, key)
 
